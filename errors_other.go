@@ -1,0 +1,7 @@
+//go:build !unix
+
+package kimg
+
+import "syscall"
+
+func classOfErrno(syscall.Errno) (Class, bool) { return "", false }
