@@ -1,0 +1,58 @@
+# kimg: `make help` lists the targets. cgo is off everywhere.
+export CGO_ENABLED := 0
+TAGS   := containers_image_openpgp,exclude_graphdriver_btrfs
+export GOFLAGS := -buildvcs=false -tags=$(TAGS)
+
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BUILD       := go build -trimpath -ldflags='-s -w'
+SOURCES     := $(shell git ls-files '*.go' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help build test test-rootless race interop powercut fuzz bench bench-compare lint demo docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+build: ## bin/kimg: one static binary
+	$(BUILD) -o bin/kimg ./cmd/kimg
+	@go run ./tests/assertstatic bin/kimg
+
+test: ## every unit test and script, as the user you are
+	go test ./...
+
+test-rootless: ## the same tests, built once, run as an unprivileged user (USER_NAME, as root)
+	.ci/rootless
+
+race: ## the tests under the race detector, which needs a C compiler
+	CGO_ENABLED=1 go test -race ./...
+
+interop: build ## podman, buildah, skopeo and umoci read what kimg wrote (needs them and mmdebstrap)
+	go test -tags=$(TAGS),interop -count=1 -timeout=30m ./tests/interop
+
+powercut: build ## power cuts on a loop device and kill -9 at every failpoint (root)
+	$(BUILD) -tags=$(TAGS),kimg_failpoints -o bin/kimg-failpoints ./cmd/kimg
+	go test -tags=$(TAGS),powercut -count=1 -timeout=60m ./tests/powercut
+
+fuzz: ## every fuzz target, FUZZTIME each (default 30s)
+	.ci/fuzz $${FUZZTIME:-30s}
+
+bench: ## Go benchmarks
+	go test -run='^$$' -bench=. -benchmem ./...
+
+bench-compare: build ## kimg against the floor and buildah, paired runs
+	go run ./tests/bench
+
+lint: ## gofmt, go vet, staticcheck
+	@bad=$$(gofmt -l $(SOURCES)); test -z "$$bad" || { echo "gofmt: $$bad" >&2; exit 1; }
+	go vet -tags=$(TAGS),interop,powercut ./...
+	go run $(STATICCHECK) -tags=$(TAGS),interop,powercut ./...
+
+demo: build ## a container becomes an image, on a private store, without network
+	tests/demo/demo
+
+docs: ## package documentation on the terminal
+	go doc -all .
+
+clean: ## remove what was built
+	rm -rf bin coverage

@@ -1,0 +1,61 @@
+// Package testenv says what a test needs from the machine it runs on. A test that cannot run here is skipped with the
+// reason; with CI=true in the environment it fails instead, so that a test never disappears in silence.
+package testenv
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// Environment variables the test commands of the Makefile set.
+const (
+	envCI       = "CI"                 // true: a skip is a failure
+	envRootless = "KIMG_TEST_ROOTLESS" // 1: the same tests also run as root elsewhere, in the same CI run
+)
+
+// CI reports whether a skip is a failure.
+func CI() bool { return os.Getenv(envCI) == "true" }
+
+// Skip skips the test because of the machine: the reason says what is missing. With CI=true the test fails.
+func Skip(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if CI() {
+		t.Fatalf("may not be skipped with CI=true: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// Need skips the test unless every named program is in PATH.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			Skip(t, "needs the program %s", p)
+		}
+	}
+}
+
+// Root skips the test unless it runs as real root. The run of the suite as an ordinary user (make test-rootless) leaves
+// such tests to the run as root, also with CI=true.
+func Root(t testing.TB) {
+	t.Helper()
+	if IsRoot() {
+		return
+	}
+	if os.Getenv(envRootless) == "1" {
+		t.Skip("needs real root: runs in the suite's other half")
+	}
+	Skip(t, "needs real root")
+}
+
+// IsRoot reports whether this process is root of the machine and not merely of a user namespace.
+func IsRoot() bool {
+	if os.Geteuid() != 0 {
+		return false
+	}
+	m, err := os.ReadFile("/proc/self/uid_map")
+	f := strings.Fields(string(m))
+	return err == nil && len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == "4294967295"
+}
