@@ -1,0 +1,55 @@
+//go:build kimg_failpoints
+
+package failpoint
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kimg/kimg"
+)
+
+// Enabled tells whether this build can fail on purpose.
+const Enabled = true
+
+// Here does what the environment variable KIMG_FAILPOINT says about the place: "NAME=kill" ends the process with
+// SIGKILL, "NAME=exit" ends it with status 99 without running deferred calls, "NAME=error" fails with class io,
+// "NAME=sleep:500ms" waits. Several settings are separated by commas. A name that is not listed panics.
+func Here(name string) error {
+	if !slices.Contains(names[:], name) {
+		panic("failpoint " + name + " is not listed")
+	}
+	for setting := range strings.SplitSeq(os.Getenv("KIMG_FAILPOINT"), ",") {
+		where, what, _ := strings.Cut(setting, "=")
+		if where != name {
+			continue
+		}
+		if err := act(name, what); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func act(name, what string) error {
+	switch what {
+	case "kill":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // the signal arrives before this goroutine runs on
+	case "exit":
+		os.Exit(99)
+	case "error":
+		return kimg.Errorf(kimg.ErrIO, "", "failpoint %s", name)
+	default:
+		pause, ok := strings.CutPrefix(what, "sleep:")
+		d, err := time.ParseDuration(pause)
+		if !ok || err != nil {
+			panic("failpoint " + name + ": cannot do " + what)
+		}
+		time.Sleep(d)
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+//go:build unix
+
+// Package safeopen opens files whose path or content someone else may have chosen. It opens regular files only, never
+// follows a link in the last path element, never blocks on a FIFO or a device, and replaces files atomically.
+package safeopen
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg"
+)
+
+// Open opens path for reading. Anything but a regular file (a link, directory, FIFO, socket or device) is refused with
+// class unsafe, without blocking and without touching it. The caller closes the file.
+func Open(path string) (*os.File, error) {
+	return openFlags(path, os.O_RDONLY, 0)
+}
+
+// OpenLock opens or creates the lock file path for reading and writing, under the same rules as [Open]. Its content
+// is nobody's business. The caller closes the file.
+func OpenLock(path string) (*os.File, error) {
+	return openFlags(path, os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+func openFlags(path string, flags int, mode os.FileMode) (*os.File, error) {
+	// O_NONBLOCK: a FIFO without a writer would block the open for ever. It has no effect on regular files.
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
+	if err != nil {
+		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR) {
+			return nil, kimg.Errorf(kimg.ErrUnsafe, "", "not a regular file: %w", err)
+		}
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		f.Close()
+		return nil, kimg.Errorf(kimg.ErrUnsafe, path, "not a regular file but %s", kind(info.Mode()))
+	}
+	return f, nil
+}
+
+// ReadFile reads the whole of a file under the rules of [Open]. More than max bytes is class limit; at most max+1 bytes
+// are ever held.
+func ReadFile(path string, max int64) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > max {
+		return nil, kimg.Errorf(kimg.ErrLimit, path, "more than %d bytes", max)
+	}
+	return data, nil
+}
+
+// WriteFileAtomic makes path hold data and nothing else, or leaves it as it was: the data goes into a temporary file in
+// the same directory, which is synced and renamed, and the directory is synced. Whatever path was before (also a
+// link) is replaced, not written through.
+func WriteFileAtomic(path string, data []byte, mode os.FileMode) error {
+	dir := filepath.Dir(path)
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-")
+	if err != nil {
+		return err
+	}
+	if err := fill(tmp, data, mode); err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return SyncDir(dir)
+}
+
+func fill(f *os.File, data []byte, mode os.FileMode) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// SyncDir makes the names inside a directory durable.
+func SyncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func kind(m os.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m&os.ModeNamedPipe != 0:
+		return "a FIFO"
+	case m&os.ModeSocket != 0:
+		return "a socket"
+	case m&os.ModeDevice != 0:
+		return "a device"
+	}
+	return "a special file"
+}
