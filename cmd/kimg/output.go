@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+
+	"github.com/kimg/kimg"
+)
+
+// schema is the version of the JSON shapes. Members are added within a version; removing one or changing its meaning
+// makes a new version.
+const schema = 1
+
+// maxText bounds one piece of text in human output.
+const maxText = 64 << 10
+
+// escape makes text from a store or an image safe for a terminal.
+func escape(text string) string { return kimg.Escape(text, maxText) }
+
+// printJSON prints one result. v is a struct whose first member is the schema number.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return kimg.Wrap("standard output", err)
+	}
+	return nil
+}
+
+// table prints rows of columns under a heading. Cells are escaped.
+func (a *app) table(heading []string, rows [][]string) {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	line := func(cells []string) {
+		escaped := make([]string, len(cells))
+		for i, cell := range cells {
+			escaped[i] = escape(cell)
+		}
+		_, _ = io.WriteString(w, strings.TrimRight(strings.Join(escaped, "\t"), "\t")+"\n")
+	}
+	line(heading)
+	for _, row := range rows {
+		line(row)
+	}
+	_ = w.Flush() // the buffer below keeps the error
+}
+
+// parseTemplate parses the value of --format: a Go template that is applied to each item of a list. \t and \n may be
+// written as escapes; the function json prints a value as JSON.
+func parseTemplate(format string) (*template.Template, error) {
+	text := strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format)
+	t, err := template.New("format").Option("missingkey=error").Funcs(template.FuncMap{
+		"json":  toJSON,
+		"join":  strings.Join,
+		"lower": strings.ToLower,
+		"upper": strings.ToUpper,
+	}).Parse(text)
+	if err != nil {
+		return nil, usagef("--format", "%w", err)
+	}
+	return t, nil
+}
+
+// templateLine prints one item of a list through a template, on a line of its own. The item's text members are escaped
+// by whoever made it.
+func (a *app) templateLine(t *template.Template, item any) error {
+	if err := t.Execute(a.stdout, item); err != nil {
+		return usagef("--format", "%w", err)
+	}
+	a.printf("\n")
+	return nil
+}
+
+func toJSON(v any) (string, error) {
+	data, err := json.Marshal(v)
+	return string(data), err
+}
