@@ -1,0 +1,186 @@
+// Package tests holds the rules of the house that no single package can hold: who may import whom, how large the whole is.
+package tests
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kimg/kimg"
+
+// budget is the size of the project in lines of Go that are not tests.
+const budget = 15000
+
+// pkg is what the tests need to know of one package, from go list.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	Doc        string
+	Imports    []string
+	Deps       []string
+	GoFiles    []string
+	CgoFiles   []string
+	Module     *struct{ Path string }
+}
+
+// row says what one package may import.
+type row struct {
+	who  string
+	what []string
+}
+
+// mayImport is the import table of ARCHITECTURE.md: for each package, or each tree of packages (a name that ends in "/"),
+// which of ours it may import. The first row that matches holds.
+var mayImport = []row{
+	{"", nil},
+	{"internal/", []string{"", "internal/"}},
+	{"convert/docker", []string{"", "internal/strict"}},
+	{"convert/image", []string{"", "internal/", "convert", "convert/docker", "store", "store/archive", "layerdiff/"}},
+	{"convert/migrate", []string{"", "internal/", "convert", "convert/docker", "convert/image", "store", "store/archive", "store/transfer", "layerdiff/"}},
+	{"convert", []string{"", "internal/strict", "convert/docker"}},
+	{"copydata", []string{"", "internal/strict", "convert", "convert/docker"}},
+	{"layerdiff/", []string{"", "internal/", "layerdiff/"}},
+	{"store/", []string{"", "internal/", "convert", "convert/docker", "copydata", "layerdiff/", "store/"}},
+	{"commit", []string{"", "internal/", "convert", "convert/docker", "copydata", "layerdiff/", "store/"}},
+	{"cmd/", []string{"", "internal/", "convert/", "copydata", "layerdiff/", "store/", "commit", "cmd/"}},
+	{"tests/", []string{"", "internal/", "convert/", "copydata", "layerdiff/", "store/", "commit", "tests/"}},
+}
+
+// TestImportTable holds every direct import of ours against the table.
+func TestImportTable(t *testing.T) {
+	for _, p := range ours(t) {
+		self := rel(p.ImportPath)
+		i := slices.IndexFunc(mayImport, func(r row) bool { return within(self, r.who) })
+		if i < 0 {
+			t.Errorf("package %s is not in the import table", p.ImportPath)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if !isOurs(imp) {
+				continue
+			}
+			ok := slices.ContainsFunc(mayImport[i].what, func(w string) bool { return within(rel(imp), w) })
+			if !ok {
+				t.Errorf("%s may not import %s", p.ImportPath, imp)
+			}
+		}
+	}
+}
+
+// TestReach holds the rules about everything a package pulls in.
+func TestReach(t *testing.T) {
+	const userns = module + "/store/userns"
+	for _, p := range ours(t) {
+		self := rel(p.ImportPath)
+		cli := within(self, "cmd/") || within(self, "tests/")
+		pure := self == "copydata" || self == "convert" || self == "convert/docker"
+		bounded := self == "internal/strict"
+		testing := self == "internal/testimage"
+		for _, dep := range p.Deps {
+			switch {
+			case pure && strings.HasPrefix(dep, "github.com/containers/"):
+				t.Errorf("%s reaches %s: it must build without the container libraries", p.ImportPath, dep)
+			case !cli && strings.HasPrefix(dep, "github.com/spf13/"):
+				t.Errorf("%s reaches %s: the command line framework is for cmd/kimg", p.ImportPath, dep)
+			case !cli && dep == userns && p.ImportPath != userns:
+				t.Errorf("%s reaches %s, which only cmd/kimg may", p.ImportPath, dep)
+			case bounded && isOurs(dep) && dep != module:
+				t.Errorf("%s reaches %s", p.ImportPath, dep)
+			case testing && isOurs(dep):
+				t.Errorf("%s reaches %s: test data must not come from the code it tests", p.ImportPath, dep)
+			case !within(self, "tests/") && dep == "testing" && self != "internal/testenv" && self != "internal/testimage":
+				t.Errorf("%s reaches package testing", p.ImportPath)
+			}
+		}
+	}
+}
+
+// TestNoCgo looks for cgo in our own packages; the binary is checked by make build.
+func TestNoCgo(t *testing.T) {
+	for _, p := range ours(t) {
+		if len(p.CgoFiles) > 0 || slices.Contains(p.Imports, "C") {
+			t.Errorf("%s uses cgo: %v", p.ImportPath, p.CgoFiles)
+		}
+	}
+}
+
+// TestPackageComments wants a sentence about every package.
+func TestPackageComments(t *testing.T) {
+	for _, p := range ours(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
+
+// TestSize counts the lines of Go that are not tests. Files of every platform count.
+func TestSize(t *testing.T) {
+	total := 0
+	err := filepath.WalkDir("..", func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && slices.Contains([]string{"../tests", "../internal/testimage", "../internal/testenv", "../.git"}, path) {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		total += bytes.Count(text, []byte("\n"))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total > budget {
+		t.Errorf("%d lines of Go, the budget is %d", total, budget)
+	}
+	t.Logf("%d of %d lines", total, budget)
+}
+
+// ours lists every package of the module.
+func ours(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,Doc,Imports,Deps,GoFiles,CgoFiles,Module", "./...")
+	cmd.Dir = ".."
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if isOurs(p.ImportPath) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func isOurs(path string) bool { return path == module || strings.HasPrefix(path, module+"/") }
+
+func rel(path string) string { return strings.TrimPrefix(strings.TrimPrefix(path, module), "/") }
+
+// within reports whether a package is the one named, or lies in the tree named by a trailing slash (its root included).
+func within(p, name string) bool {
+	if tree, ok := strings.CutSuffix(name, "/"); ok {
+		return p == tree || strings.HasPrefix(p, name)
+	}
+	return p == name
+}
