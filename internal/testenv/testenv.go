@@ -50,6 +50,14 @@ func Root(t testing.TB) {
 	Skip(t, "needs real root")
 }
 
+// Ordinary skips the test when it runs as root: what it tests exists for ordinary users only. CI runs the suite as both.
+func Ordinary(t testing.TB) {
+	t.Helper()
+	if IsRoot() {
+		t.Skip("about ordinary users: runs in the suite's other half")
+	}
+}
+
 // IsRoot reports whether this process is root of the machine and not merely of a user namespace.
 func IsRoot() bool {
 	if os.Geteuid() != 0 {

@@ -1,0 +1,145 @@
+//go:build interop
+
+package interop
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/tests/lab"
+)
+
+// patience is how long kimg images may take while another process commits.
+const patience = 50 * time.Millisecond
+
+// TestImagesDuringCommit lists the images while another process commits 1 GiB: no lock may be held while data streams.
+func TestImagesDuringCommit(t *testing.T) {
+	s := lab.NewStore(t, "")
+	s.Kimg("import", lab.SmallBase(t), "base")
+	s.Kimg("from", "--name", "c", "base")
+	s.In("c", "change", "gigabyte")
+	s.Kimg("images") // warm
+	commit := lab.Start(t, s.Env, s.Args("commit", "c", "result")...)
+	done := make(chan error, 1)
+	go func() { done <- commit.Wait() }()
+	var took []time.Duration
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("commit: %v", err)
+			}
+			if len(took) < 5 {
+				t.Fatalf("the commit was over after %d listings", len(took))
+			}
+			slices.Sort(took)
+			median, worst := took[len(took)/2], took[len(took)-1]
+			t.Logf("%d listings during the commit: median %v, worst %v", len(took), median, worst)
+			if median > patience {
+				t.Errorf("images took %v during a commit, at most %v are allowed", median, patience)
+			}
+			return
+		default:
+			r := s.Try("images")
+			if r.Code != 0 {
+				t.Fatalf("images during a commit: %s", r.Stderr)
+			}
+			took = append(took, r.Took)
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// TestReadOnlyTMPDIR: nothing of a commit goes to the temporary directory.
+func TestReadOnlyTMPDIR(t *testing.T) {
+	s := lab.NewStore(t, "")
+	base := lab.SmallBase(t)
+	s.Env = []string{"TMPDIR=/sys/kernel"}
+	if err := os.WriteFile("/sys/kernel/kimg-probe", nil, 0o600); err == nil {
+		t.Fatal("/sys/kernel is writable here")
+	}
+	s.Kimg("import", base, "base")
+	s.Kimg("from", "--name", "c", "base")
+	s.In("c", "change", "one", "two")
+	s.Kimg("commit", "c", "result")
+	layout := filepath.Join(lab.TempDir(t), "layout")
+	s.Kimg("commit", "c", "oci:"+layout+":t")
+	s.Kimg("commit", "--rm", "c", "again")
+	for _, line := range strings.Split(s.Kimg("containers", "--quiet"), "\n") {
+		if line != "" {
+			t.Errorf("container %s is left after commit --rm", line)
+		}
+	}
+	if n := len(layoutManifest(t, layout).Layers); n != 2 {
+		t.Errorf("%d layers in the layout, wanted 2", n)
+	}
+}
+
+// TestThreeShells: an ordinary user mounts in one shell, writes in a second, commits in a third.
+func TestThreeShells(t *testing.T) {
+	testenv.Ordinary(t)
+	s := lab.NewStore(t, "")
+	s.Kimg("import", lab.SmallBase(t), "base")
+	s.Kimg("from", "--name", "c", "base")
+	path := s.Kimg("mount", "c")
+	lab.Must(t, nil, "sh", "-c", "echo written > "+path+"/etc/new && rm "+path+"/etc/a")
+	s.Kimg("commit", "c", "result")
+	tree := s.ImageTree("podman", "localhost/result")
+	if !strings.Contains(tree, `"etc/new" file`) || strings.Contains(tree, `"etc/a" `) {
+		t.Errorf("the image does not hold what the second shell did:\n%s", tree)
+	}
+	if again := s.Kimg("mount", "c"); again != path {
+		t.Errorf("a second mount says %s, the first said %s", again, path)
+	}
+	s.Kimg("umount", "c")
+	s.Kimg("umount", "c")
+	if _, err := os.Stat(filepath.Join(path, "etc")); err == nil {
+		t.Error("still mounted after as many unmounts as mounts")
+	}
+}
+
+// TestKilledKeeper kills the process that holds the namespace while a container is mounted. Counts of mounts that no
+// longer exist must be healed before the next write, else it goes to a bare directory and is lost.
+func TestKilledKeeper(t *testing.T) {
+	testenv.Ordinary(t)
+	for _, who := range []string{"kimg's own", "podman's pause process"} {
+		t.Run(who, func(t *testing.T) {
+			lab.Run(t, nil, "podman", "system", "migrate") // stops the pause process
+			if who != "kimg's own" {
+				lab.Must(t, nil, "podman", "unshare", "true")
+			}
+			s := lab.NewStore(t, "")
+			s.Kimg("import", lab.SmallBase(t), "base")
+			s.Kimg("from", "--name", "c", "base")
+			path := s.Kimg("mount", "c")
+			lab.Must(t, nil, "sh", "-c", "echo before > "+path+"/etc/before")
+			keeper, _, ok := strings.Cut(strings.TrimPrefix(path, "/proc/"), "/root/")
+			if !ok {
+				t.Fatalf("mount printed %s: wanted a path through the keeper", path)
+			}
+			lab.Must(t, nil, "kill", "-9", keeper)
+
+			path = s.Kimg("mount", "c")
+			lab.Must(t, nil, "sh", "-c", "echo after > "+path+"/etc/after")
+			s.Kimg("commit", "c", "result")
+			s.Kimg("umount", "c")
+			tree := s.ImageTree("podman", "localhost/result")
+			for _, f := range []string{"etc/before", "etc/after", "etc/a"} {
+				if !strings.Contains(tree, `"`+f+`" file`) {
+					t.Errorf("%s is not in the image", f)
+				}
+			}
+			bare, err := filepath.Glob(filepath.Join(s.Root, "overlay", "*", "merged", "*"))
+			if err != nil || len(bare) > 0 {
+				t.Errorf("written to a directory without a mount: %v %v", bare, err)
+			}
+			s.Kimg("rm", "c") // the count is right: one mount, one unmount
+			s.CheckClean()
+		})
+	}
+}

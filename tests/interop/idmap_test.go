@@ -1,0 +1,122 @@
+//go:build interop
+
+package interop
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/tests/lab"
+)
+
+// idMap maps container ids from 0 on. A user has fewer ids to give away than root.
+func idMap() []string {
+	m := "0:100000:65536"
+	if !testenv.IsRoot() {
+		m = "0:1000:60000"
+	}
+	return []string{"--uidmap", m, "--gidmap", m}
+}
+
+// TestMappedContainer writes to a container with an id map in the two ways kimg offers; the image must hold container
+// ids everywhere: owners, access control lists, capabilities.
+func TestMappedContainer(t *testing.T) {
+	for name, env := range map[string][]string{
+		"idmapped mounts":    nil,
+		"no idmapped mounts": {"_CONTAINERS_OVERLAY_DISABLE_IDMAP=yes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The same changes in a container without a map say what is right.
+			plain := lab.NewStore(t, "")
+			plain.Kimg("import", lab.Debian(t), "debian")
+			plain.Kimg("from", "--name", "c", "debian")
+			src := addSource(t)
+			plain.Kimg("add", "--chown", "33:44", "c", src, "/srv/added")
+			plain.In("c", "change", "mapped")
+			want := plain.In("c", "snapshot")
+
+			s := lab.NewStore(t, "")
+			s.Env = env
+			s.Kimg("import", lab.Debian(t), "debian")
+			s.Kimg(append(append([]string{"from", "--name", "c"}, idMap()...), "debian")...)
+			s.Kimg("add", "--chown", "33:44", "c", src, "/srv/added")
+			s.In("c", "change", "mapped")
+			same(t, "the mapped container", want, s.In("c", "snapshot"))
+			s.Kimg("commit", "c", "result")
+			same(t, "the image through podman", want, s.ImageTree("podman", "localhost/result"))
+			same(t, "the image through skopeo and untar", want, untarred(t, s, "localhost/result"))
+			for _, gone := range []string{"etc/issue", "usr/share/doc/bash/"} {
+				if strings.Contains(want, fmt.Sprintf("%q ", gone)) {
+					t.Errorf("%s was deleted and is there", gone)
+				}
+			}
+		})
+	}
+}
+
+// TestUnmappableOwner: a file whose owner has no id in the container cannot be in its image; the commit names it.
+func TestUnmappableOwner(t *testing.T) {
+	testenv.Root(t) // an ordinary user cannot make such a file
+	s := lab.NewStore(t, "")
+	s.Kimg("import", lab.SmallBase(t), "base")
+	s.Kimg(append(append([]string{"from", "--name", "c"}, idMap()...), "base")...)
+	path := s.Kimg("mount", "c")
+	if err := os.WriteFile(filepath.Join(path, "opt", "of-the-host"), []byte("x"), 0o644); err != nil {
+		t.Skip("overlay itself refuses the owner: nothing to commit")
+	}
+	s.Kimg("umount", "c")
+	before := s.Kimg("images", "--json")
+	r := s.Try("commit", "c", "result")
+	if r.Code != 1 || !strings.Contains(r.Stderr, "opt/of-the-host") {
+		t.Errorf("commit: exit %d, %q: wanted a refusal that names the file", r.Code, r.Stderr)
+	}
+	if after := s.Kimg("images", "--json"); after != before {
+		t.Errorf("the refused commit changed the images:\n%s\n%s", before, after)
+	}
+}
+
+// TestBuildahControl keeps the reason for our own walker in sight: buildah commits host ids inside access control lists
+// and capabilities of a mapped container, or loses them.
+func TestBuildahControl(t *testing.T) {
+	testenv.Root(t)
+	testenv.Need(t, "buildah")
+	s := lab.NewStore(t, "")
+	s.Kimg("import", lab.Debian(t), "debian")
+	s.Kimg("from", "--name", "plain", "debian")
+	s.In("plain", "change", "mapped")
+	want := s.In("plain", "snapshot")
+
+	ctr := s.Peer("buildah", "from", "--pull-never", "--userns-uid-map=0:100000:65536", "--userns-gid-map=0:100000:65536", "localhost/debian")
+	path := s.Peer("buildah", "mount", ctr)
+	lab.HelperMapped(t, 100000, 65536, "change", path, "mapped")
+	s.Peer("buildah", "umount", ctr)
+	s.Peer("buildah", "commit", "-q", ctr, "control")
+	if lab.Compare(want, untarred(t, s, "localhost/control")) == "" {
+		t.Error("buildah is right here now: the control has lost its meaning")
+	}
+}
+
+// addSource is a directory to add.
+func addSource(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(lab.TempDir(t), "src")
+	if err := os.MkdirAll(filepath.Join(dir, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"a", "sub/b"} {
+		path := filepath.Join(dir, f)
+		if err := os.WriteFile(path, []byte(f), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"a", "sub/b", "sub", "."} {
+		if err := os.Chtimes(filepath.Join(dir, f), lab.Then, lab.Then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}

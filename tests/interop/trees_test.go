@@ -1,0 +1,93 @@
+//go:build interop
+
+package interop
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/tests/lab"
+)
+
+// TestPeersShowTheSameTree commits a busy container on a Debian root file system and holds every peer's view of the
+// result against kimg's mounted container.
+func TestPeersShowTheSameTree(t *testing.T) {
+	testenv.Need(t, "podman", "buildah", "skopeo", "umoci", "chroot")
+	s := lab.NewStore(t, "")
+	s.Kimg("import", lab.Debian(t), "debian")
+	s.Kimg("from", "--name", "busy", "debian")
+	s.In("busy", "change", "workload")
+	want := s.In("busy", "snapshot")
+	if n := strings.Count(want, "\n"); n < 25000 {
+		t.Fatalf("only %d files in the container", n)
+	}
+	s.Kimg("commit", "busy", "result")
+
+	t.Run("podman", func(t *testing.T) { same(t, "podman", want, s.ImageTree("podman", "localhost/result")) })
+	t.Run("buildah", func(t *testing.T) { same(t, "buildah", want, s.ImageTree("buildah", "localhost/result")) })
+	t.Run("skopeo", func(t *testing.T) { same(t, "skopeo and an untar", want, untarred(t, s, "localhost/result")) })
+	t.Run("kimg", func(t *testing.T) {
+		s.Kimg("from", "--name", "again", "result")
+		same(t, "a container of the image", want, s.In("again", "snapshot"))
+	})
+	t.Run("umoci", func(t *testing.T) {
+		dir := lab.TempDir(t)
+		layout, bundle := filepath.Join(dir, "layout"), filepath.Join(dir, "bundle")
+		s.Kimg("commit", "--compression", "gzip", "busy", "oci:"+layout+":latest")
+		for _, l := range layoutManifest(t, layout).Layers {
+			if !strings.HasSuffix(l.MediaType, "tar+gzip") {
+				t.Errorf("a layer is %s, wanted gzip", l.MediaType)
+			}
+		}
+		lab.Must(t, nil, lab.Unshared("umoci", "unpack", "--image", layout+":latest", bundle)...)
+		same(t, "umoci", want, lab.Helper(t, "snapshot", filepath.Join(bundle, "rootfs")))
+	})
+	t.Run("chroot", func(t *testing.T) {
+		script := `chroot "$KIMG_ROOT" /bin/bash -c 'echo works on $(cat /srv/kinds/cap)'`
+		if got := s.Kimg("mount", "busy", "--", "sh", "-c", script); got != "works on x" {
+			t.Errorf("a program of the tree printed %q", got)
+		}
+	})
+	s.CheckClean()
+}
+
+// layoutManifest reads the one manifest of an OCI layout.
+func layoutManifest(t *testing.T, layout string) manifest {
+	t.Helper()
+	var index struct{ Manifests []struct{ Digest string } }
+	readJSON(t, filepath.Join(layout, "index.json"), &index)
+	if len(index.Manifests) != 1 {
+		t.Fatalf("%d manifests in the layout", len(index.Manifests))
+	}
+	return readManifest(t, filepath.Join(layout, "blobs", "sha256", index.Manifests[0].Digest[len("sha256:"):]))
+}
+
+// goldenLayer is the digest of the layer below, on every store and for every user. It changes only when the layer format
+// does, which is a change users see: their layers are pushed again.
+const goldenLayer = "sha256:to-be-measured"
+
+// TestSameContentSameDigest makes the same changes under one mount or several, on two stores. As root and as a user the
+// constant is the same, so the runs agree with each other too.
+func TestSameContentSameDigest(t *testing.T) {
+	base := lab.SmallBase(t)
+	for name, mounts := range map[string][][]string{
+		"one mount":  {{"one", "two"}},
+		"two mounts": {{"one"}, {"two"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := lab.NewStore(t, "")
+			s.Kimg("import", base, "base")
+			s.Kimg("from", "--name", "c", "base")
+			for _, m := range mounts {
+				s.In("c", "change", m...)
+			}
+			s.Kimg("commit", "c", "result")
+			ids := diffIDs(t, s, "localhost/result")
+			if len(ids) != 2 || ids[1] != goldenLayer {
+				t.Errorf("layers %v, wanted %s on top", ids, goldenLayer)
+			}
+		})
+	}
+}

@@ -1,0 +1,294 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/testenv"
+)
+
+// Then is the modification time of everything the helper changes, so that trees compare and digests repeat.
+var Then = time.Unix(1700000000, 0)
+
+// change is a helper: it does one of the changes below to a mounted container.
+func change(dir string, args []string) error {
+	c := &changer{root: dir, r: rand.New(rand.NewPCG(1, 2))}
+	for _, what := range args {
+		f := changes[what]
+		if f == nil {
+			return fmt.Errorf("no such change: %s", what)
+		}
+		f(c)
+	}
+	if c.err != nil {
+		return c.err
+	}
+	return c.settle()
+}
+
+// changes are named so that a test can do several under one mount or each under its own.
+var changes = map[string]func(c *changer){
+	"workload": workload,
+	"mapped":   mapped,
+	"host-id": func(c *changer) { // an owner that no map of the container knows
+		c.file("srv/foreign", "x", 0o644)
+		c.own("srv/foreign", 3000000000, 3000000000)
+	},
+	"gigabyte": func(c *changer) {
+		for i := range 8 {
+			c.random(fmt.Sprintf("srv/big%d", i), 128<<20)
+		}
+	},
+	"one": func(c *changer) {
+		c.dir("srv/data", 0o755)
+		for i := range 50 {
+			c.file(fmt.Sprintf("srv/data/f%02d", i), c.text(1000+i), 0o644)
+		}
+		c.remove("etc/a")
+		c.remove("etc/b")
+	},
+	"two": func(c *changer) {
+		c.remove("etc/c")
+		c.remove("opt/tree")
+		c.dir("opt/tree", 0o755)
+		c.file("opt/tree/new", "replaced", 0o600)
+		c.link("srv/data/f00", "srv/data/same")
+		c.symlink("../data", "srv/data/loop")
+		c.acl("srv/data/f01", "system.posix_acl_access", 1000)
+		c.capability("srv/data/f02")
+		c.own("srv/data/f03", 1234, 5678)
+	},
+}
+
+// workload is the container of a busy day on a Debian root file system.
+func workload(c *changer) {
+	for i := range 20000 {
+		if i%200 == 0 {
+			c.dir(fmt.Sprintf("srv/many/%03d", i/200), 0o755)
+		}
+		c.file(fmt.Sprintf("srv/many/%03d/%05d", i/200, i), c.text(1024+c.r.IntN(7*1024)), 0o644)
+	}
+	everything(c)
+	for _, f := range []string{"etc/issue", "etc/debian_version", "usr/share/doc/bash", "var/lib/dpkg/info/bash.list"} {
+		c.remove(f)
+	}
+	c.remove("usr/share/doc/tar") // replaced: an opaque directory
+	c.dir("usr/share/doc/tar", 0o750)
+	c.file("usr/share/doc/tar/only", "this", 0o644)
+	c.remove("usr/share/doc/gzip") // a directory becomes a file
+	c.file("usr/share/doc/gzip", "now a file", 0o644)
+	c.remove("etc/issue.net") // a file becomes a directory
+	c.dir("etc/issue.net/d", 0o700)
+	c.remove("etc/shells") // removed and made again
+	c.file("etc/shells", "/bin/sh\n", 0o640)
+	c.link("usr/bin/tail", "usr/bin/tail2") // a link to a lower file
+	c.chmod("usr/bin/head", 0o4711)
+	c.own("etc/passwd", 7, 8)
+	c.rename("usr/bin/wc", "usr/bin/count")
+	if testenv.IsRoot() {
+		c.do("srv/null", func(p string) error { return unix.Mknod(p, unix.S_IFCHR|0o640, int(unix.Mkdev(1, 3))) })
+		c.do("srv/disk", func(p string) error { return unix.Mknod(p, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 200))) })
+	}
+}
+
+// everything makes one of each kind of file.
+func everything(c *changer) {
+	c.dir("srv/kinds", 0o2755)
+	c.file("srv/kinds/setuid", "x", 0o4755)
+	c.file("srv/kinds/unreadable", "x", 0)
+	c.file("srv/kinds/empty", "", 0o644)
+	c.file("srv/kinds/"+strings.Repeat("long-", 40), "x", 0o644)
+	c.file("srv/kinds/not\xffutf8\nline", "x", 0o644)
+	c.dir("srv/kinds/"+strings.Repeat("d", 120)+"/"+strings.Repeat("e", 120), 0o755)
+	c.file("srv/kinds/"+strings.Repeat("d", 120)+"/"+strings.Repeat("e", 120)+"/f", "x", 0o644)
+	c.symlink("/no/such/target", "srv/kinds/dangling")
+	c.symlink(strings.Repeat("t", 300), "srv/kinds/long-target")
+	c.do("srv/kinds/fifo", func(p string) error { return unix.Mkfifo(p, 0o620) })
+	c.file("srv/kinds/linked", c.text(5000), 0o644)
+	c.dir("srv/kinds/z", 0o1777)
+	c.link("srv/kinds/linked", "srv/kinds/a-link")
+	c.link("srv/kinds/linked", "srv/kinds/z/another")
+	c.do("srv/kinds/sparse", func(p string) error {
+		if err := os.WriteFile(p, []byte("head"), 0o644); err != nil {
+			return err
+		}
+		return os.Truncate(p, 64<<20)
+	})
+	c.file("srv/kinds/owned", "x", 0o664)
+	c.own("srv/kinds/owned", 1234, 5678)
+	c.symlink("owned", "srv/kinds/owned-link")
+	c.own("srv/kinds/owned-link", 4321, 8765)
+	c.file("srv/kinds/cap", "x", 0o755)
+	c.capability("srv/kinds/cap")
+	c.file("srv/kinds/acl", "x", 0o640)
+	c.acl("srv/kinds/acl", "system.posix_acl_access", 1000)
+	c.dir("srv/kinds/acl-dir", 0o750)
+	c.acl("srv/kinds/acl-dir", "system.posix_acl_default", 1001)
+	c.file("srv/kinds/attr", "x", 0o644)
+	c.xattr("srv/kinds/attr", "user.note", "hello\x00world")
+	c.do("srv/kinds/socket", func(p string) error { return unix.Mknod(p, unix.S_IFSOCK|0o600, 0) })
+}
+
+// mapped is what a container with an id map gets: owners in its map, ids inside attributes, deletions.
+func mapped(c *changer) {
+	everything(c)
+	c.remove("etc/issue")
+	c.remove("usr/share/doc/bash")
+}
+
+// changer does changes below a root and remembers the first failure and every path it touched.
+type changer struct {
+	root    string
+	r       *rand.Rand
+	touched map[string]bool
+	err     error
+}
+
+func (c *changer) do(name string, f func(path string) error) {
+	if c.err != nil {
+		return
+	}
+	if c.touched == nil {
+		c.touched = map[string]bool{}
+	}
+	for p := name; p != "."; p = filepath.Dir(p) {
+		c.touched[p] = true
+	}
+	if c.err = f(filepath.Join(c.root, name)); c.err != nil {
+		c.err = fmt.Errorf("%s: %w", name, c.err)
+	}
+}
+
+// settle gives everything that was touched its final time, deepest first.
+func (c *changer) settle() error {
+	for name := range c.touched {
+		path := filepath.Join(c.root, name)
+		if _, err := os.Lstat(path); err != nil {
+			continue // removed, or renamed away
+		}
+		if err := setTime(path, Then); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c *changer) dir(name string, mode uint32) {
+	c.do(name, func(p string) error {
+		if err := os.MkdirAll(p, 0o755); err != nil {
+			return err
+		}
+		return unix.Chmod(p, mode)
+	})
+}
+
+func (c *changer) file(name, content string, mode uint32) {
+	c.do(name, func(p string) error {
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(p, []byte(content), 0o600); err != nil {
+			return err
+		}
+		return unix.Chmod(p, mode)
+	})
+}
+
+func (c *changer) text(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = "abcdefghijklmnopqrstuvwxyz \n"[c.r.IntN(28)]
+	}
+	return string(b)
+}
+
+// random writes a file that does not compress.
+func (c *changer) random(name string, size int64) {
+	c.do(name, func(p string) error {
+		f, err := os.Create(p)
+		if err != nil {
+			return err
+		}
+		var seed [32]byte
+		binary.LittleEndian.PutUint64(seed[:], c.r.Uint64())
+		_, err = io.CopyN(f, rand.NewChaCha8(seed), size)
+		return errors.Join(err, f.Close())
+	})
+}
+
+func (c *changer) remove(name string) {
+	c.do(name, func(p string) error {
+		if _, err := os.Lstat(p); err != nil {
+			return err
+		}
+		return os.RemoveAll(p)
+	})
+}
+
+func (c *changer) rename(old, name string) {
+	c.do(old, func(string) error { return nil })
+	c.do(name, func(p string) error { return os.Rename(filepath.Join(c.root, old), p) })
+}
+
+func (c *changer) link(old, name string) {
+	c.do(name, func(p string) error { return os.Link(filepath.Join(c.root, old), p) })
+}
+
+func (c *changer) symlink(target, name string) {
+	c.do(name, func(p string) error { return os.Symlink(target, p) })
+}
+
+func (c *changer) chmod(name string, mode uint32) {
+	c.do(name, func(p string) error { return unix.Chmod(p, mode) })
+}
+
+// own changes the owner and gives back the bits of the mode that this takes away.
+func (c *changer) own(name string, uid, gid int) {
+	c.do(name, func(p string) error {
+		st, err := os.Lstat(p)
+		if err != nil {
+			return err
+		}
+		if err := os.Lchown(p, uid, gid); err != nil || st.Mode()&fs.ModeSymlink != 0 {
+			return err
+		}
+		return os.Chmod(p, st.Mode())
+	})
+}
+
+func (c *changer) xattr(name, attr, value string) {
+	c.do(name, func(p string) error { return unix.Lsetxattr(p, attr, []byte(value), 0) })
+}
+
+// capability grants cap_net_raw, effective and permitted, in the form without a root id (v2).
+func (c *changer) capability(name string) {
+	value := make([]byte, 20)
+	binary.LittleEndian.PutUint32(value, 0x02000001)
+	binary.LittleEndian.PutUint32(value[4:], 1<<13)
+	c.xattr(name, "security.capability", string(value))
+}
+
+// acl adds a list with one named user and one named group of the same number.
+func (c *changer) acl(name, attr string, id uint32) {
+	const none = ^uint32(0)
+	value := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{1, 6, none}, {2, 6, id}, {4, 4, none}, {8, 4, id}, {16, 6, none}, {32, 0, none}} {
+		value = binary.LittleEndian.AppendUint16(value, e.tag)
+		value = binary.LittleEndian.AppendUint16(value, e.perm)
+		value = binary.LittleEndian.AppendUint32(value, e.id)
+	}
+	c.xattr(name, attr, string(value))
+}
