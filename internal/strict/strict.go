@@ -56,29 +56,50 @@ func Size(what string, size, max int64) error {
 
 // Valid checks one JSON value without decoding it: everything the package documentation lists that does not depend on
 // a Go type.
-func Valid(data []byte) error { return check(data, nil, false) }
+func Valid(data []byte) error { return check(data, nil, nil) }
 
 // Unmarshal checks one JSON value against the type v points to, as described in the package documentation, and decodes
 // it into v. What v points to should be a zero value. After an error v may be partly filled.
-func Unmarshal(data []byte, v any) error { return unmarshal(data, v, false) }
+func Unmarshal(data []byte, v any) error { return unmarshal(data, v, nil) }
 
 // UnmarshalExact is [Unmarshal] for documents whose known members must be spelled exactly: a key that equals a known
 // member only when case is ignored is refused too, even when it stands alone.
-func UnmarshalExact(data []byte, v any) error { return unmarshal(data, v, true) }
+func UnmarshalExact(data []byte, v any) error {
+	return unmarshal(data, v, func(start, _ int, name string) error {
+		return invalid("duplicate-key: the key at byte %d resembles %q without being it", start, name)
+	})
+}
 
-func unmarshal(data []byte, v any, exact bool) error {
+func unmarshal(data []byte, v any, lone func(start, end int, name string) error) error {
 	t := reflect.TypeOf(v)
 	if t == nil || t.Kind() != reflect.Pointer {
 		return kimg.Errorf(kimg.ErrInternal, "", "strict: decoding into something that is not a pointer")
 	}
-	if err := check(data, t.Elem(), exact); err != nil {
+	if err := check(data, t.Elem(), lone); err != nil {
 		return err
 	}
-	return decodeError(json.Unmarshal(data, v))
+	return decodeError(json.Unmarshal(data, v), t.Elem())
+}
+
+// Respell returns a document in which every key that resembles a known member of the type v points to, without being
+// it, is spelled as that member, and the names it put in. All other bytes stay; a document without such keys is
+// returned itself. Errors are those of [Unmarshal].
+func Respell(data []byte, v any) (respelled []byte, names []string, err error) {
+	last := 0
+	err = check(data, reflect.TypeOf(v).Elem(), func(start, end int, name string) error {
+		key, err := json.Marshal(name)
+		respelled = append(append(respelled, data[last:start]...), key...)
+		last, names = end, append(names, name)
+		return err
+	})
+	if err != nil || len(names) == 0 {
+		return data, nil, err
+	}
+	return append(respelled, data[last:]...), names, nil
 }
 
 // check runs the checks that need no decoding, cheapest and most protective first.
-func check(data []byte, t reflect.Type, exact bool) error {
+func check(data []byte, t reflect.Type, lone func(start, end int, name string) error) error {
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		return invalid("json: begins with a byte order mark")
 	}
@@ -94,7 +115,7 @@ func check(data []byte, t reflect.Type, exact bool) error {
 	if !json.Valid(data) {
 		return syntaxError(data)
 	}
-	w := walker{data: data, exact: exact, fields: map[reflect.Type]map[string]field{}}
+	w := walker{data: data, lone: lone, fields: map[reflect.Type]map[string]field{}}
 	w.space()
 	if t != nil && data[w.pos] != '{' && underlying(t) != nil && underlying(t).Kind() == reflect.Struct {
 		return invalid("json-type: the document is not an object")
@@ -139,14 +160,17 @@ func syntaxError(data []byte) error {
 }
 
 // decodeError turns an error of the typed decode into a reason that repeats no value of the input.
-func decodeError(err error) error {
+func decodeError(err error, t reflect.Type) error {
 	if err == nil {
 		return nil
 	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		got, _, _ := strings.Cut(e.Value, " ") // "number 12…" would repeat the number
-		if e.Field == "" {
+		if e.Field == "" && e.Type == t {
 			return invalid("json-type: the document is a %s where a %s is expected", got, kindName(e.Type))
+		}
+		if e.Field == "" { // inside a type with its own decoding: the path is not known
+			return invalid("json-type: a member is a %s where a %s is expected", got, kindName(e.Type))
 		}
 		return invalid("json-type: %s is a %s where a %s is expected", e.Field, got, kindName(e.Type))
 	}

@@ -14,8 +14,8 @@ import (
 type walker struct {
 	data   []byte
 	pos    int
-	exact  bool
-	fields map[reflect.Type]map[string]field // by folded name
+	lone   func(start, end int, name string) error // called for a key that resembles the member name without being it
+	fields map[reflect.Type]map[string]field       // by folded name
 }
 
 // field is a member that a struct knows.
@@ -87,8 +87,10 @@ func (w *walker) object(t reflect.Type) error {
 		seen[id] = struct{}{}
 		member := elem
 		if f, ok := known[id]; ok {
-			if w.exact && f.name != key {
-				return invalid("duplicate-key: the key at byte %d resembles %q without being it", at, f.name)
+			if w.lone != nil && f.name != key {
+				if err := w.lone(at, w.pos, f.name); err != nil {
+					return err
+				}
 			}
 			member = f.typ
 		}

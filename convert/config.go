@@ -1,0 +1,139 @@
+package convert
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert/docker"
+	"github.com/kimg/kimg/internal/strict"
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Document is one image as bytes: its manifest and its configuration.
+type Document struct {
+	Format   Format // of both; empty to let the manifest say it
+	Manifest []byte // nil when only the configuration is at hand; then nothing ties the two together
+	Config   []byte
+}
+
+// Config is one image configuration, with all that its source says. It is a value: it never changes, and methods that
+// edit return another one. The zero Config has no members; get one from [Parse] or [NewConfig].
+type Config struct {
+	format Format // of source; empty for an image from scratch
+	source []byte // as it came; nil for an image from scratch
+	base   []byte // what edits are written onto: the source with its known members spelled as they should be
+	raw    []byte // as it is now
+}
+
+// Parse reads an image, schema 2 or OCI, and checks that manifest and configuration fit together: digest, size, media
+// types, number of layers. diffIDs, when not nil, are the digests of the layers as they really are, base first; other
+// ones in the configuration are class integrity ("diff-id"). Schema 1 is class unsupported for now.
+func Parse(doc Document, diffIDs []digest.Digest) (Config, error) {
+	layers := -1
+	if doc.Manifest != nil {
+		v, err := parseManifest(doc.Manifest)
+		if err == nil && doc.Format != "" && doc.Format != v.Format {
+			err = invalid("media-type: an image of format %s with a manifest of format %s", kimg.Quote(string(doc.Format)), v.Format)
+		}
+		if err != nil {
+			return Config{}, kimg.Wrap("manifest", err)
+		}
+		if err := matches(doc.Config, v.Config); err != nil {
+			return Config{}, kimg.Wrap("config", err)
+		}
+		doc.Format, layers = v.Format, len(v.Layers)
+	}
+	switch doc.Format {
+	case OCI, DockerV2S2:
+	case DockerV2S1:
+		return Config{}, kimg.Errorf(kimg.ErrUnsupported, "manifest", "schema-version: Docker schema 1 images cannot be read yet")
+	default:
+		return Config{}, kimg.Errorf(kimg.ErrUnsupported, "config", "media-type: format %s is not known", kimg.Quote(string(doc.Format)))
+	}
+	c, err := parseConfig(doc.Format, doc.Config)
+	if err == nil {
+		err = checkLayers(c.Docker(), layers, diffIDs)
+	}
+	if err != nil {
+		return Config{}, kimg.Wrap("config", err)
+	}
+	return c, nil
+}
+
+// matches checks the bytes of a blob against the descriptor that points at them.
+func matches(data []byte, d ispec.Descriptor) error {
+	if int64(len(data)) != d.Size {
+		return kimg.Errorf(kimg.ErrIntegrity, "", "size: %d bytes where the manifest says %d", len(data), d.Size)
+	}
+	if d.Digest.Algorithm().FromBytes(data) != d.Digest {
+		return kimg.Errorf(kimg.ErrIntegrity, "", "blob-digest: the content is not what the manifest says")
+	}
+	return nil
+}
+
+// parseConfig reads and checks one configuration by itself.
+func parseConfig(f Format, data []byte) (Config, error) {
+	if err := strict.Size("", int64(len(data)), strict.MaxDocument); err != nil {
+		return Config{}, err
+	}
+	data = bytes.Clone(data) // a Config never changes
+	var img docker.Image
+	if err := strict.Unmarshal(data, &img); err != nil {
+		return Config{}, err
+	}
+	if err := checkImage(img); err != nil {
+		return Config{}, err
+	}
+	base, _, err := strict.Respell(data, &img)
+	return Config{format: f, source: data, base: base, raw: data}, err
+}
+
+// NewConfig returns the configuration of an image made from scratch for a platform: no layers, no history, no date,
+// the root as working directory and, but on Windows, the usual search path.
+func NewConfig(os, arch, variant string) Config {
+	img := docker.Image{Architecture: arch, Variant: variant, OS: os, Config: &docker.Config{WorkingDir: "/"}}
+	if os != "windows" {
+		img.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	}
+	img.RootFS = docker.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
+	raw, _ := json.Marshal(img) // strings, lists and maps always encode
+	return Config{base: raw, raw: raw}
+}
+
+// Format returns the format the configuration came in; empty for one from scratch.
+func (c Config) Format() Format { return c.format }
+
+// Source returns a copy of the bytes the configuration came as; nil for one from scratch.
+func (c Config) Source() []byte { return bytes.Clone(c.source) }
+
+// Edited reports whether the configuration says anything else than its source. One from scratch is always edited.
+func (c Config) Edited() bool { return !bytes.Equal(c.raw, c.source) || c.source == nil }
+
+// Docker returns the configuration as the superset of all known members. It is a copy: changing it changes nothing
+// here. The Config member is never nil.
+func (c Config) Docker() docker.Image {
+	img := decode(c.raw)
+	if img.Config == nil {
+		img.Config = &docker.Config{}
+	}
+	return img
+}
+
+// OCI returns what an OCI reader sees of the configuration, [Config.JSON] of [OCI]: members unknown to OCI are left
+// out, and missing ones that OCI needs are filled in. It is a copy.
+func (c Config) OCI() ispec.Image {
+	var img ispec.Image
+	if data, _, err := c.JSON(OCI); err == nil {
+		_ = json.Unmarshal(data, &img) // JSON has decoded it once already
+	}
+	return img
+}
+
+// decode reads a configuration that has been checked before.
+func decode(raw []byte) docker.Image {
+	var img docker.Image
+	_ = json.Unmarshal(raw, &img) // every raw of a Config went through strict.Unmarshal into this type
+	return img
+}

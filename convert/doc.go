@@ -1,0 +1,35 @@
+// Package convert turns the bytes of one image format into the bytes of another: Docker schema 2 ("v2s2") and OCI, in
+// both directions. It is pure: no files, no network, no clock; the same input gives the same output on every system.
+//
+// # Docker is the value, OCI is its projection
+//
+// Every member of an OCI image configuration is also a member of a Docker one, under the same name; Docker has more.
+// So a [Config] is one JSON document, read as the superset [docker.Image] and edited as that. [Config.OCI] is what an
+// OCI reader sees in the document, never a second copy kept equal by hand.
+//
+// # Bytes are kept
+//
+// A document nobody edited is given back as the bytes it came as, in its own format always, and in the other format
+// when it is a valid document there already (it has architecture and os, its commands are lists, diff_ids is a list).
+// Then the digest, which is the image ID, is the same in both formats. Otherwise [Config.JSON] writes new bytes and
+// its [Report] names every change by JSON path.
+//
+// An edit rewrites the members it changes and nothing else. Keys nobody knows, at any level, numbers too big for an
+// integer, dates with their zone and fraction, escapes inside strings: what was not edited keeps its text. Edits are
+// always relative to the source, so an edit that is taken back gives the source's bytes again.
+//
+// Manifests are small and have no such rule: [Manifest] always writes a new one.
+//
+// # Strict
+//
+// [Detect], [Parse] and [ParseManifest] refuse what two readers could understand differently: a member twice or in
+// another case, members of two manifest kinds in one document, a media type that contradicts the content, more or
+// fewer layers than diff IDs or history entries, sizes below zero, digests of another form. The error's class is
+// invalid (integrity for wrong sizes and digests, limit for documents over 4 MiB, 500 layers or 1000 history entries,
+// unsupported for well-formed things kimg does not do), and its text begins with one reason word: json, json-type,
+// duplicate-key, ambiguous, media-type, not-an-image, schema-version, count, digest, size, rootfs-type, timestamp,
+// diff-id, blob-digest, too-big, depth.
+//
+// A configuration may spell a known member in another case ("cmd" for "Cmd"), because every engine reads it; it may
+// not have both. A manifest may not.
+package convert

@@ -1,0 +1,138 @@
+package convert
+
+import (
+	"encoding/json"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert/docker"
+	"github.com/kimg/kimg/internal/strict"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// JSON returns the configuration as a document of a format, OCI or schema 2, and what had to change for it. Without
+// an edit that is the source's own bytes whenever they are valid in the format, always so in the format they came in.
+// Members that the format does not define stay where they are: readers of both formats ignore what they do not know,
+// and the way back finds them again.
+//
+// The returned bytes are a copy. Class unsupported for schema 1.
+func (c Config) JSON(f Format) ([]byte, Report, error) {
+	if c.raw == nil {
+		return nil, nil, kimg.Errorf(kimg.ErrInvalid, "config", "there is no configuration")
+	}
+	raw := append([]byte(nil), c.raw...)
+	switch {
+	case f == DockerV2S2, f == OCI && f == c.format && !c.Edited():
+		return raw, nil, nil // every OCI configuration is a Docker one
+	case f == OCI:
+		out, report, err := projectOCI(raw)
+		return out, report, kimg.Wrap("config", err)
+	}
+	return nil, nil, kimg.Errorf(kimg.ErrUnsupported, "config", "format %s is not written", kimg.Quote(string(f)))
+}
+
+// projectOCI makes a valid OCI configuration of a Docker one, which may already be one: then it is returned itself.
+func projectOCI(raw json.RawMessage) (json.RawMessage, Report, error) {
+	var img docker.Image
+	p := projection{}
+	var names []string
+	p.raw, names, p.err = strict.Respell(raw, &img)
+	for _, name := range names {
+		p.report = append(p.report, Change{name, Changed, "the name is now spelled as the format spells it"})
+	}
+	if p.err == nil {
+		img = decode(p.raw)
+		p.platform(img)
+		p.commands(img)
+		p.diffIDs(img)
+	}
+	var check ispec.Image
+	if p.err == nil {
+		p.err = strict.Unmarshal(p.raw, &check)
+	}
+	return p.raw, p.report, p.err
+}
+
+// projection is an OCI configuration in the making. After an error its methods do nothing.
+type projection struct {
+	raw    json.RawMessage
+	report Report
+	err    error
+}
+
+// platform fills in what OCI requires and old Docker images leave out. Docker reads a missing platform as its own;
+// when images without one were made, that was linux on amd64.
+func (p *projection) platform(img docker.Image) {
+	if img.Architecture == "" {
+		p.set("architecture", json.RawMessage(`"amd64"`), Added, "OCI requires an architecture and the image names none")
+	}
+	if img.OS == "" {
+		p.set("os", json.RawMessage(`"linux"`), Added, "OCI requires an operating system and the image names none")
+	}
+}
+
+// commands turns bare strings into lists of one.
+func (p *projection) commands(img docker.Image) {
+	if p.err != nil || img.Config == nil {
+		return
+	}
+	members, err := memberMap(p.raw)
+	if err != nil {
+		p.err = err
+		return
+	}
+	config := members["config"]
+	if !isA('{', config) {
+		return
+	}
+	lists := map[string]docker.Strings{"Entrypoint": img.Config.Entrypoint, "Cmd": img.Config.Cmd}
+	inner, err := memberMap(config)
+	if err != nil {
+		p.err = err
+		return
+	}
+	for _, name := range []string{"Entrypoint", "Cmd"} {
+		if !isA('"', inner[name]) {
+			continue
+		}
+		list, err := json.Marshal(lists[name])
+		if err == nil {
+			config, err = setMember(config, name, list)
+		}
+		if err != nil {
+			p.err = err
+			return
+		}
+		p.set("config", config, "", "")
+		p.report = append(p.report, Change{"config." + name, Changed, "OCI has a list here; the bare string became a list of one"})
+	}
+}
+
+// diffIDs makes the list of an image without layers a list: OCI does not allow null.
+func (p *projection) diffIDs(img docker.Image) {
+	if p.err != nil || img.RootFS.DiffIDs != nil {
+		return
+	}
+	members, err := memberMap(p.raw)
+	if err != nil {
+		p.err = err
+		return
+	}
+	rootfs, err := setMember(members["rootfs"], "diff_ids", json.RawMessage("[]"))
+	if err != nil {
+		p.err = err
+		return
+	}
+	p.set("rootfs", rootfs, "", "")
+	p.report = append(p.report, Change{"rootfs.diff_ids", Changed, "OCI requires a list, also without layers"})
+}
+
+// set replaces a top member and, for a kind, reports it.
+func (p *projection) set(name string, value json.RawMessage, kind Kind, why string) {
+	if p.err != nil {
+		return
+	}
+	p.raw, p.err = setMember(p.raw, name, value)
+	if kind != "" {
+		p.report = append(p.report, Change{name, kind, why})
+	}
+}
