@@ -1,0 +1,134 @@
+//go:build linux
+
+package userns
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containers/storage/pkg/unshare"
+	"golang.org/x/sys/unix"
+)
+
+func testLogger() *slog.Logger { return slog.New(slog.NewTextHandler(os.Stderr, nil)) }
+
+// acts are the things a helper program can do once it is in its namespace.
+var acts = map[string]func(args []string) error{
+	// who: ids, maps, and what containers/storage makes of them.
+	"who": func([]string) error {
+		uids, err := cat("/proc/self/uid_map")
+		if err != nil {
+			return err
+		}
+		gids, err := cat("/proc/self/gid_map")
+		fmt.Printf("%d %d\n%s\n%s\n%v %d %d\n", os.Getuid(), os.Getgid(), uids, gids,
+			unshare.IsRootless(), unshare.GetRootlessUID(), unshare.GetRootlessGID())
+		return err
+	},
+	"environ": func([]string) error {
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+		return nil
+	},
+	"exit": func(args []string) error {
+		n, err := strconv.Atoi(args[0])
+		if err == nil {
+			os.Exit(n)
+		}
+		return err
+	},
+	"die": func(args []string) error {
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		if err := raise(syscall.Signal(n)); err != nil {
+			return err
+		}
+		time.Sleep(10 * time.Second)
+		return errors.New("still alive")
+	},
+	// stay: prints our pid and lives until standard input ends.
+	"stay": func([]string) error {
+		fmt.Println(os.Getpid())
+		return readUntilClosed()
+	},
+	"cwd": func(args []string) error {
+		dir, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(args[0])
+		fmt.Printf("%s %s\n", dir, data)
+		return err
+	},
+	"copy": func([]string) error {
+		_, err := io.Copy(os.Stdout, os.Stdin)
+		return err
+	},
+	// readfd prints what an inherited descriptor gives.
+	"readfd": func(args []string) error {
+		data, err := os.ReadFile("/dev/fd/" + args[0])
+		fmt.Printf("%s\n", data)
+		return err
+	},
+	"args": func(args []string) error {
+		fmt.Printf("%q\n", os.Args)
+		return nil
+	},
+	"fds": func([]string) error {
+		entries, err := os.ReadDir("/proc/self/fd")
+		for _, e := range entries {
+			to, _ := os.Readlink("/proc/self/fd/" + e.Name())
+			fmt.Println(e.Name(), to)
+		}
+		return err
+	},
+	"namespace": func([]string) error {
+		user, err := os.Readlink("/proc/self/ns/user")
+		if err != nil {
+			return err
+		}
+		mnt, err := os.Readlink("/proc/self/ns/mnt")
+		fmt.Println(user, mnt)
+		return err
+	},
+	// mount puts a tmpfs with one file on a directory and says how to reach it from outside.
+	"mount": func(args []string) error {
+		if err := unix.Mount("tmpfs", args[0], "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		if err := os.WriteFile(args[0]+"/file", []byte("inside"), 0o644); err != nil {
+			return err
+		}
+		path, err := Outside(args[0])
+		fmt.Println(path, Kept())
+		return err
+	},
+	"umount": func(args []string) error { return unix.Unmount(args[0], 0) },
+	"bind":   func(args []string) error { return unix.Mount(args[0], args[0], "", unix.MS_BIND, "") },
+	"read": func(args []string) error {
+		data, err := os.ReadFile(args[0])
+		fmt.Printf("%s\n", data)
+		return err
+	},
+	"outside": func(args []string) error {
+		path, err := Outside(args[0])
+		fmt.Println(path, Kept())
+		return err
+	},
+	"command": func(args []string) error {
+		exit, err := Command(args, nil)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(exit)
+		return nil
+	},
+}
