@@ -20,11 +20,11 @@ const patience = 50 * time.Millisecond
 // TestImagesDuringCommit lists the images while another process commits 1 GiB: no lock may be held while data streams.
 func TestImagesDuringCommit(t *testing.T) {
 	s := lab.NewStore(t, "")
-	s.Kimg("import", lab.SmallBase(t), "base")
-	s.Kimg("from", "--name", "c", "base")
+	s.Kimg("import", lab.SmallBase(t), "localhost/base")
+	s.Kimg("from", "--name", "c", "localhost/base")
 	s.In("c", "change", "gigabyte")
 	s.Kimg("images") // warm
-	commit := lab.Start(t, s.Env, s.Args("commit", "c", "result")...)
+	commit := lab.Start(t, s.Env, s.Args("commit", "c", "localhost/result")...)
 	done := make(chan error, 1)
 	go func() { done <- commit.Wait() }()
 	var took []time.Duration
@@ -38,10 +38,10 @@ func TestImagesDuringCommit(t *testing.T) {
 				t.Fatalf("the commit was over after %d listings", len(took))
 			}
 			slices.Sort(took)
-			median, worst := took[len(took)/2], took[len(took)-1]
-			t.Logf("%d listings during the commit: median %v, worst %v", len(took), median, worst)
-			if median > patience {
-				t.Errorf("images took %v during a commit, at most %v are allowed", median, patience)
+			median, most, worst := took[len(took)/2], took[len(took)*9/10], took[len(took)-1]
+			t.Logf("%d listings during the commit: median %v, 90%% under %v, worst %v", len(took), median, most, worst)
+			if most > patience || worst > 20*patience { // one in ten may meet a busy machine
+				t.Errorf("images took up to %v and %v during a commit, %v are allowed", most, worst, patience)
 			}
 			return
 		default:
@@ -63,10 +63,10 @@ func TestReadOnlyTMPDIR(t *testing.T) {
 	if err := os.WriteFile("/sys/kernel/kimg-probe", nil, 0o600); err == nil {
 		t.Fatal("/sys/kernel is writable here")
 	}
-	s.Kimg("import", base, "base")
-	s.Kimg("from", "--name", "c", "base")
+	s.Kimg("import", base, "localhost/base")
+	s.Kimg("from", "--name", "c", "localhost/base")
 	s.In("c", "change", "one", "two")
-	s.Kimg("commit", "c", "result")
+	s.Kimg("commit", "c", "localhost/result")
 	layout := filepath.Join(lab.TempDir(t), "layout")
 	s.Kimg("commit", "c", "oci:"+layout+":t")
 	s.Kimg("commit", "--rm", "c", "again")
@@ -84,11 +84,11 @@ func TestReadOnlyTMPDIR(t *testing.T) {
 func TestThreeShells(t *testing.T) {
 	testenv.Ordinary(t)
 	s := lab.NewStore(t, "")
-	s.Kimg("import", lab.SmallBase(t), "base")
-	s.Kimg("from", "--name", "c", "base")
+	s.Kimg("import", lab.SmallBase(t), "localhost/base")
+	s.Kimg("from", "--name", "c", "localhost/base")
 	path := s.Kimg("mount", "c")
 	lab.Must(t, nil, "sh", "-c", "echo written > "+path+"/etc/new && rm "+path+"/etc/a")
-	s.Kimg("commit", "c", "result")
+	s.Kimg("commit", "c", "localhost/result")
 	tree := s.ImageTree("podman", "localhost/result")
 	if !strings.Contains(tree, `"etc/new" file`) || strings.Contains(tree, `"etc/a" `) {
 		t.Errorf("the image does not hold what the second shell did:\n%s", tree)
@@ -114,8 +114,8 @@ func TestKilledKeeper(t *testing.T) {
 				lab.Must(t, nil, "podman", "unshare", "true")
 			}
 			s := lab.NewStore(t, "")
-			s.Kimg("import", lab.SmallBase(t), "base")
-			s.Kimg("from", "--name", "c", "base")
+			s.Kimg("import", lab.SmallBase(t), "localhost/base")
+			s.Kimg("from", "--name", "c", "localhost/base")
 			path := s.Kimg("mount", "c")
 			lab.Must(t, nil, "sh", "-c", "echo before > "+path+"/etc/before")
 			keeper, _, ok := strings.Cut(strings.TrimPrefix(path, "/proc/"), "/root/")
@@ -126,7 +126,7 @@ func TestKilledKeeper(t *testing.T) {
 
 			path = s.Kimg("mount", "c")
 			lab.Must(t, nil, "sh", "-c", "echo after > "+path+"/etc/after")
-			s.Kimg("commit", "c", "result")
+			s.Kimg("commit", "c", "localhost/result")
 			s.Kimg("umount", "c")
 			tree := s.ImageTree("podman", "localhost/result")
 			for _, f := range []string{"etc/before", "etc/after", "etc/a"} {

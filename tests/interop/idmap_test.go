@@ -32,8 +32,8 @@ func TestMappedContainer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			// The same changes in a container without a map say what is right.
 			plain := lab.NewStore(t, "")
-			plain.Kimg("import", lab.Debian(t), "debian")
-			plain.Kimg("from", "--name", "c", "debian")
+			plain.Kimg("import", lab.Debian(t), "localhost/deb")
+			plain.Kimg("from", "--name", "c", "localhost/deb")
 			src := addSource(t)
 			plain.Kimg("add", "--chown", "33:44", "c", src, "/srv/added")
 			plain.In("c", "change", "mapped")
@@ -41,12 +41,12 @@ func TestMappedContainer(t *testing.T) {
 
 			s := lab.NewStore(t, "")
 			s.Env = env
-			s.Kimg("import", lab.Debian(t), "debian")
-			s.Kimg(append(append([]string{"from", "--name", "c"}, idMap()...), "debian")...)
+			s.Kimg("import", lab.Debian(t), "localhost/deb")
+			s.Kimg(append(append([]string{"from", "--name", "c"}, idMap()...), "localhost/deb")...)
 			s.Kimg("add", "--chown", "33:44", "c", src, "/srv/added")
 			s.In("c", "change", "mapped")
 			same(t, "the mapped container", want, s.In("c", "snapshot"))
-			s.Kimg("commit", "c", "result")
+			s.Kimg("commit", "c", "localhost/result")
 			same(t, "the image through podman", want, s.ImageTree("podman", "localhost/result"))
 			same(t, "the image through skopeo and untar", want, untarred(t, s, "localhost/result"))
 			for _, gone := range []string{"etc/issue", "usr/share/doc/bash/"} {
@@ -62,15 +62,15 @@ func TestMappedContainer(t *testing.T) {
 func TestUnmappableOwner(t *testing.T) {
 	testenv.Root(t) // an ordinary user cannot make such a file
 	s := lab.NewStore(t, "")
-	s.Kimg("import", lab.SmallBase(t), "base")
-	s.Kimg(append(append([]string{"from", "--name", "c"}, idMap()...), "base")...)
+	s.Kimg("import", lab.SmallBase(t), "localhost/base")
+	s.Kimg(append(append([]string{"from", "--name", "c"}, idMap()...), "localhost/base")...)
 	path := s.Kimg("mount", "c")
 	if err := os.WriteFile(filepath.Join(path, "opt", "of-the-host"), []byte("x"), 0o644); err != nil {
 		t.Skip("overlay itself refuses the owner: nothing to commit")
 	}
 	s.Kimg("umount", "c")
 	before := s.Kimg("images", "--json")
-	r := s.Try("commit", "c", "result")
+	r := s.Try("commit", "c", "localhost/result")
 	if r.Code != 1 || !strings.Contains(r.Stderr, "opt/of-the-host") {
 		t.Errorf("commit: exit %d, %q: wanted a refusal that names the file", r.Code, r.Stderr)
 	}
@@ -85,16 +85,16 @@ func TestBuildahControl(t *testing.T) {
 	testenv.Root(t)
 	testenv.Need(t, "buildah")
 	s := lab.NewStore(t, "")
-	s.Kimg("import", lab.Debian(t), "debian")
-	s.Kimg("from", "--name", "plain", "debian")
+	s.Kimg("import", lab.Debian(t), "localhost/deb")
+	s.Kimg("from", "--name", "plain", "localhost/deb")
 	s.In("plain", "change", "mapped")
 	want := s.In("plain", "snapshot")
 
-	ctr := s.Peer("buildah", "from", "--pull-never", "--userns-uid-map=0:100000:65536", "--userns-gid-map=0:100000:65536", "localhost/debian")
+	ctr := s.Peer("buildah", "from", "--pull-never", "--userns-uid-map=0:100000:65536", "--userns-gid-map=0:100000:65536", "localhost/deb")
 	path := s.Peer("buildah", "mount", ctr)
 	lab.HelperMapped(t, 100000, 65536, "change", path, "mapped")
 	s.Peer("buildah", "umount", ctr)
-	s.Peer("buildah", "commit", "-q", ctr, "control")
+	s.Peer("buildah", "commit", "-q", ctr, "localhost/control")
 	if lab.Compare(want, untarred(t, s, "localhost/control")) == "" {
 		t.Error("buildah is right here now: the control has lost its meaning")
 	}

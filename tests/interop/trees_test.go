@@ -16,20 +16,20 @@ import (
 func TestPeersShowTheSameTree(t *testing.T) {
 	testenv.Need(t, "podman", "buildah", "skopeo", "umoci", "chroot")
 	s := lab.NewStore(t, "")
-	s.Kimg("import", lab.Debian(t), "debian")
-	s.Kimg("from", "--name", "busy", "debian")
+	s.Kimg("import", lab.Debian(t), "localhost/deb")
+	s.Kimg("from", "--name", "busy", "localhost/deb")
 	s.In("busy", "change", "workload")
 	want := s.In("busy", "snapshot")
 	if n := strings.Count(want, "\n"); n < 25000 {
 		t.Fatalf("only %d files in the container", n)
 	}
-	s.Kimg("commit", "busy", "result")
+	s.Kimg("commit", "busy", "localhost/result")
 
 	t.Run("podman", func(t *testing.T) { same(t, "podman", want, s.ImageTree("podman", "localhost/result")) })
 	t.Run("buildah", func(t *testing.T) { same(t, "buildah", want, s.ImageTree("buildah", "localhost/result")) })
 	t.Run("skopeo", func(t *testing.T) { same(t, "skopeo and an untar", want, untarred(t, s, "localhost/result")) })
 	t.Run("kimg", func(t *testing.T) {
-		s.Kimg("from", "--name", "again", "result")
+		s.Kimg("from", "--name", "again", "localhost/result")
 		same(t, "a container of the image", want, s.In("again", "snapshot"))
 	})
 	t.Run("umoci", func(t *testing.T) {
@@ -78,12 +78,12 @@ func TestSameContentSameDigest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := lab.NewStore(t, "")
-			s.Kimg("import", base, "base")
-			s.Kimg("from", "--name", "c", "base")
+			s.Kimg("import", base, "localhost/base")
+			s.Kimg("from", "--name", "c", "localhost/base")
 			for _, m := range mounts {
 				s.In("c", "change", m...)
 			}
-			s.Kimg("commit", "c", "result")
+			s.Kimg("commit", "c", "localhost/result")
 			ids := diffIDs(t, s, "localhost/result")
 			if len(ids) != 2 || ids[1] != goldenLayer {
 				t.Errorf("layers %v, wanted %s on top", ids, goldenLayer)

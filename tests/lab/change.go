@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -20,10 +21,15 @@ import (
 // Then is the modification time of everything the helper changes, so that trees compare and digests repeat.
 var Then = time.Unix(1700000000, 0)
 
-// change is a helper: it does one of the changes below to a mounted container.
+// change is a helper: it does some of the changes below to a mounted container. An argument seed=WORD decides the content
+// of the files that follow.
 func change(dir string, args []string) error {
 	c := &changer{root: dir, r: rand.New(rand.NewPCG(1, 2))}
 	for _, what := range args {
+		if seed, ok := strings.CutPrefix(what, "seed="); ok {
+			c.r = rand.New(rand.NewPCG(1, number(seed)))
+			continue
+		}
 		f := changes[what]
 		if f == nil {
 			return fmt.Errorf("no such change: %s", what)
@@ -34,6 +40,13 @@ func change(dir string, args []string) error {
 		return c.err
 	}
 	return c.settle()
+}
+
+// number turns a word into a seed.
+func number(word string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(word)) // a hash never fails
+	return h.Sum64()
 }
 
 // changes are named so that a test can do several under one mount or each under its own.
@@ -48,6 +61,13 @@ var changes = map[string]func(c *changer){
 		for i := range 8 {
 			c.random(fmt.Sprintf("srv/big%d", i), 128<<20)
 		}
+	},
+	"some": func(c *changer) {
+		for i := range 200 {
+			c.file(fmt.Sprintf("srv/some/%d/%d", i%10, i), c.text(1+c.r.IntN(8<<10)), 0o644)
+		}
+		c.random("srv/some/big", 16<<20)
+		c.remove("etc/b")
 	},
 	"one": func(c *changer) {
 		c.dir("srv/data", 0o755)

@@ -19,6 +19,7 @@ var helpers = map[string]func(dir string, args []string) error{
 	"snapshot": func(dir string, _ []string) error { return Snapshot(os.Stdout, dir) },
 	"change":   func(dir string, args []string) error { return change(dir, args) },
 	"untar":    untar,
+	"audit":    audit,
 }
 
 // Main is the first call of TestMain: in a process that was started as a helper it does the helper's work and does not
