@@ -1,0 +1,63 @@
+package copydata
+
+import (
+	"encoding/json"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+)
+
+// Save writes the state into the directory of its container, as the generation after the one it was read from. When
+// the file there has moved on in between, or exists although this state is new, the error is class busy, nothing is
+// written, and the caller loads again. After an error the state can be saved again.
+func (c *CopyData) Save(dir Directory) error {
+	next := c.generation + 1
+	history, err := c.nextHistory(next)
+	if err != nil {
+		return err
+	}
+	data, err := c.encode(next, history)
+	if err == nil {
+		err = dir.Replace(c.containerID, FileName, c.generation, data)
+	}
+	if err != nil {
+		return kimg.Wrap("state of container "+c.containerID, err)
+	}
+	c.generation, c.history = next, history
+	return nil
+}
+
+func (c *CopyData) encode(generation uint64, history []json.RawMessage) ([]byte, error) {
+	docker, _, err := c.config.JSON(convert.DockerV2S2)
+	if err != nil {
+		return nil, err
+	}
+	oci, err := json.Marshal(c.config.OCI())
+	if err != nil {
+		return nil, kimg.Errorf(kimg.ErrInternal, FileName, "encode ociv1: %w", err)
+	}
+	return file{
+		Type: Type, Schema: schema, Generation: generation,
+		ContainerID: c.containerID, ContainerName: c.name, Image: c.imageName, ImageID: c.imageID,
+		Format: c.source.Format, Manifest: c.source.Manifest, Config: c.source.Config,
+		MountPoint: c.mountPoint, Annotations: c.annotations, CreatedBy: c.createdBy,
+		Docker: docker, OCIv1: oci, History: history,
+	}.encode(c.unknown)
+}
+
+// nextHistory adds a step when this version of the member list has not written the file before.
+func (c *CopyData) nextHistory(generation uint64) ([]json.RawMessage, error) {
+	now := step{Generation: generation, Schema: schema, What: "created"}
+	if n := len(c.history); n > 0 {
+		var last step
+		if json.Unmarshal(c.history[n-1], &last) == nil && last.Schema == schema {
+			return c.history, nil
+		}
+		now.What = "upgraded"
+	}
+	raw, err := json.Marshal(now)
+	if err != nil {
+		return nil, kimg.Errorf(kimg.ErrInternal, FileName, "encode history: %w", err)
+	}
+	return append(c.history[:len(c.history):len(c.history)], raw), nil
+}

@@ -1,0 +1,56 @@
+package copydata
+
+import (
+	"maps"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/convert/docker"
+)
+
+// Settings is everything about a container that can be edited: one superset, of which the Docker and the OCI
+// configuration of the future image are both derived.
+type Settings struct {
+	Image       docker.Image      // the configuration; Image.Config is never nil
+	Annotations map[string]string // of the manifest; never nil
+	CreatedBy   string            // for the history entry of the commit
+	Name        string            // of the container
+	MountPoint  string            // where the container is mounted: an absolute path, or empty
+}
+
+// Update lets fn edit a copy of the settings and takes them over when they are valid. It is all or nothing: after an
+// error, which may be fn's own, the state is as it was. Members of the configuration that fn leaves alone keep their
+// bytes, known or not. Nothing is written: see [CopyData.Save].
+//
+// The rules for the configuration are those of [convert.Config.Edit]; ids, names, paths and texts that are not valid
+// are class invalid.
+func (c *CopyData) Update(fn func(*Settings) error) error {
+	s := Settings{
+		Image: c.config.Docker(), Annotations: maps.Clone(c.annotations), CreatedBy: c.createdBy, Name: c.name,
+		MountPoint: c.mountPoint,
+	}
+	if s.Annotations == nil {
+		s.Annotations = map[string]string{}
+	}
+	if err := fn(&s); err != nil {
+		return err
+	}
+	next := *c
+	next.annotations, next.createdBy, next.name, next.mountPoint = maps.Clone(s.Annotations), s.CreatedBy, s.Name, s.MountPoint
+	if err := next.check(); err != nil {
+		return kimg.Wrap("container "+c.containerID, err)
+	}
+	var err error
+	if next.config, err = edit(c.config, s.Image); err != nil {
+		return kimg.Wrap("container "+c.containerID, err)
+	}
+	*c = next
+	return nil
+}
+
+func edit(config convert.Config, image docker.Image) (convert.Config, error) {
+	return config.Edit(func(img *docker.Image) error {
+		*img = image
+		return nil
+	})
+}
