@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -99,18 +100,7 @@ var acts = map[string]func(args []string) error{
 		fmt.Println(user, mnt)
 		return err
 	},
-	// mount puts a tmpfs with one file on a directory and says how to reach it from outside.
-	"mount": func(args []string) error {
-		if err := unix.Mount("tmpfs", args[0], "tmpfs", 0, ""); err != nil {
-			return err
-		}
-		if err := os.WriteFile(args[0]+"/file", []byte("inside"), 0o644); err != nil {
-			return err
-		}
-		path, err := Outside(args[0])
-		fmt.Println(path, Kept())
-		return err
-	},
+	"mount":  mountHere,
 	"umount": func(args []string) error { return unix.Unmount(args[0], 0) },
 	"bind":   func(args []string) error { return unix.Mount(args[0], args[0], "", unix.MS_BIND, "") },
 	"read": func(args []string) error {
@@ -123,6 +113,58 @@ var acts = map[string]func(args []string) error{
 		fmt.Println(path, Kept())
 		return err
 	},
+	// pause pretends to be podman's pause process until standard input ends.
+	"pause": func(args []string) error {
+		if err := os.WriteFile("/proc/self/comm", []byte("catatonit"), 0); err != nil {
+			return err
+		}
+		if err := os.WriteFile(args[0], []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+			return err
+		}
+		fmt.Println(os.Getpid())
+		return readUntilClosed()
+	},
+	// terminal says whether all three standard streams are a terminal that we are in the foreground of, then counts the
+	// interrupts that come within half a second of the first.
+	"terminal": func([]string) error {
+		interrupts := make(chan os.Signal, 10)
+		signal.Notify(interrupts, unix.SIGINT)
+		for fd := range 3 {
+			if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err != nil {
+				return err
+			}
+		}
+		fmt.Println("foreground", inForeground())
+		<-interrupts
+		time.Sleep(500 * time.Millisecond)
+		fmt.Println("interrupts", 1+len(interrupts))
+		return nil
+	},
+	// signals prints each signal it gets until it gets SIGTERM.
+	"signals": func([]string) error {
+		got := make(chan os.Signal, 10)
+		signal.Notify(got, unix.SIGHUP, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGINT, unix.SIGQUIT)
+		fmt.Println("ready")
+		for s := range got {
+			fmt.Println(unix.SignalName(s.(syscall.Signal)))
+			if s == unix.SIGTERM {
+				return nil
+			}
+		}
+		return nil
+	},
+	// ignored says whether SIGHUP is ignored, as nohup wants it.
+	"ignored": func([]string) error {
+		fmt.Println(signal.Ignored(unix.SIGHUP))
+		return nil
+	},
+	// cycle mounts, looks and unmounts.
+	"cycle": func(args []string) error {
+		if err := mountHere(args); err != nil {
+			return err
+		}
+		return unix.Unmount(args[0], 0)
+	},
 	"command": func(args []string) error {
 		exit, err := Command(args, nil)
 		if err != nil {
@@ -131,4 +173,17 @@ var acts = map[string]func(args []string) error{
 		os.Exit(exit)
 		return nil
 	},
+}
+
+// mountHere puts a tmpfs with one file on a directory and says how to reach it from outside.
+func mountHere(args []string) error {
+	if err := unix.Mount("tmpfs", args[0], "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	if err := os.WriteFile(args[0]+"/file", []byte("inside"), 0o644); err != nil {
+		return err
+	}
+	path, err := Outside(args[0])
+	fmt.Println(path, Kept())
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -149,7 +150,8 @@ func mayMount() error {
 }
 
 // returnTo goes back to the directory the program was started in: joining a mount namespace moved us to its root. By path,
-// so that mounts of this namespace are seen; by the descriptor when the path means another directory here.
+// so that a tree mounted there in this namespace is seen, and never the bare directory below it; by the descriptor when the
+// path leads elsewhere because this namespace does not have the file system mounted that the directory is on.
 func returnTo(fd int) error {
 	defer unix.Close(fd)
 	var want, have unix.Stat_t
@@ -157,10 +159,17 @@ func returnTo(fd int) error {
 		return err
 	}
 	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	if err == nil && unix.Stat(path, &have) == nil && have.Dev == want.Dev && have.Ino == want.Ino {
-		return unix.Chdir(path)
+	if err != nil || unix.Stat(path, &have) != nil {
+		return unix.Fchdir(fd)
 	}
-	return unix.Fchdir(fd)
+	if have.Dev != want.Dev || have.Ino != want.Ino {
+		dev := fmt.Sprintf("%d:%d", unix.Major(uint64(want.Dev)), unix.Minor(uint64(want.Dev)))
+		mounts, err := mountsOf(os.Getpid())
+		if err != nil || !slices.ContainsFunc(mounts, func(m mount) bool { return m.dev == dev }) {
+			return unix.Fchdir(fd)
+		}
+	}
+	return unix.Chdir(path)
 }
 
 // takeName ends the detour by nsenter: the program file it executed is closed, and the name we were called by is ours again.

@@ -147,6 +147,31 @@ func (s *someone) keepers() []int {
 	return out
 }
 
+// mkdir makes a directory of the user's own.
+func (s *someone) mkdir(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join(s.dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, s.uid, s.gid); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// outside runs an ordinary program as the user, outside of all namespaces.
+func (s *someone) outside(t *testing.T, name string, args ...string) result {
+	t.Helper()
+	cmd := s.command("", args...)
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Path, cmd.Args[0] = path, name
+	return finish(t, cmd)
+}
+
 // command is a program of the user: this binary doing an action, in the user's directory and environment.
 func (s *someone) command(action string, args ...string) *exec.Cmd {
 	cmd := exec.Command(s.binary, args...)
@@ -206,7 +231,11 @@ type session struct {
 // begin starts a command and waits for its first line.
 func (s *someone) begin(t *testing.T, action string, args ...string) *session {
 	t.Helper()
-	cmd := s.command(action, args...)
+	return start(t, s.command(action, args...))
+}
+
+func start(t *testing.T, cmd *exec.Cmd) *session {
+	t.Helper()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -224,7 +253,7 @@ func (s *someone) begin(t *testing.T, action string, args ...string) *session {
 	n, err := stdout.Read(line)
 	if err != nil {
 		_ = cmd.Wait()
-		t.Fatalf("%s %q: %v: %s", action, args, err, errs.String())
+		t.Fatalf("%q: %v: %s", cmd.Args, err, errs.String())
 	}
 	return &session{cmd, stdin, strings.TrimSpace(string(line[:n]))}
 }
@@ -261,8 +290,13 @@ const actionEnv = "KIMG_USERNS_TEST_ACTION"
 // the action asks for a namespace that stays.
 func act(action string) int {
 	inner, keep := strings.CutPrefix(action, "keep-")
+	inner, nsenter := strings.CutPrefix(inner, "nsenter-")
 	if Needed() {
-		exit, err := Run(Options{Keep: keep, Logger: testLogger()})
+		run := Run
+		if nsenter {
+			run = runByNsenter
+		}
+		exit, err := run(Options{Keep: keep, Logger: testLogger()})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
@@ -273,6 +307,22 @@ func act(action string) int {
 		return 1
 	}
 	return 0
+}
+
+// runByNsenter is Run for a namespace that is kept already, and by the way that is taken where our fork is not available.
+func runByNsenter(o Options) (int, error) {
+	who := identity{os.Geteuid(), os.Getegid()}
+	k, err := room(filepath.Join(defaultRunRoot(who.uid), roomName)).findKeeper(who.uid)
+	if err != nil || k == nil {
+		return 1, fmt.Errorf("no keeper: %w", err)
+	}
+	relay := startRelay()
+	defer relay.stop()
+	p, err := joinWith(nsenterInto, target{}, joinArgs{who, k.process, os.Args, os.Environ()})
+	if err != nil {
+		return 1, err
+	}
+	return relay.wait(p)
 }
 
 // readUntilClosed waits for the end of standard input.
