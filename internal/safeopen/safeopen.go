@@ -27,6 +27,11 @@ func OpenLock(path string) (*os.File, error) {
 	return openFlags(path, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
+// OpenReadWrite opens an existing file for reading and writing, under the same rules as [Open]. The caller closes the file.
+func OpenReadWrite(path string) (*os.File, error) {
+	return openFlags(path, os.O_RDWR, 0)
+}
+
 func openFlags(path string, flags int, mode os.FileMode) (*os.File, error) {
 	// O_NONBLOCK: a FIFO without a writer would block the open for ever. It has no effect on regular files.
 	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)

@@ -1,0 +1,62 @@
+package store
+
+import (
+	"errors"
+
+	"github.com/containers/storage"
+	drivers "github.com/containers/storage/drivers"
+
+	"github.com/kimg/kimg"
+)
+
+// classes maps the errors of containers/storage to ours. What is not listed keeps the class of the operating system's
+// error number inside it.
+var classes = []struct {
+	is    error
+	class kimg.Class
+}{
+	{storage.ErrImageUnknown, kimg.ErrNotFound},
+	{storage.ErrContainerUnknown, kimg.ErrNotFound},
+	{storage.ErrLayerUnknown, kimg.ErrNotFound},
+	{storage.ErrNotAnID, kimg.ErrNotFound},
+	{storage.ErrNotAnImage, kimg.ErrNotFound},
+	{storage.ErrNotAContainer, kimg.ErrNotFound},
+	{storage.ErrNotALayer, kimg.ErrNotFound},
+	{storage.ErrLayerNotMounted, kimg.ErrNotFound},
+	{storage.ErrDuplicateName, kimg.ErrExists},
+	{storage.ErrDuplicateID, kimg.ErrExists},
+	{storage.ErrImageUsedByContainer, kimg.ErrBusy},
+	{storage.ErrLayerUsedByContainer, kimg.ErrBusy},
+	{storage.ErrLayerUsedByImage, kimg.ErrBusy},
+	{storage.ErrLayerHasChildren, kimg.ErrBusy},
+	{storage.ErrStoreIsReadOnly, kimg.ErrReadOnly},
+	{storage.ErrNotSupported, kimg.ErrUnsupported},
+	{drivers.ErrNotSupported, kimg.ErrUnsupported},
+	{drivers.ErrPrerequisites, kimg.ErrUnsupported},
+	{drivers.ErrIncompatibleFS, kimg.ErrUnsupported},
+	{storage.ErrInvalidMappings, kimg.ErrInvalid},
+	{storage.ErrInvalidBigDataName, kimg.ErrInvalid},
+	{storage.ErrIncompleteOptions, kimg.ErrInvalid},
+	{storage.ErrParentIsContainer, kimg.ErrInvalid},
+	{storage.ErrDuplicateImageNames, kimg.ErrDamaged},
+	{storage.ErrDuplicateLayerNames, kimg.ErrDamaged},
+	{storage.ErrParentUnknown, kimg.ErrDamaged},
+	{storage.ErrLoadError, kimg.ErrDamaged},
+	{storage.ErrSizeUnknown, kimg.ErrDamaged},
+	{storage.ErrDigestUnknown, kimg.ErrDamaged},
+}
+
+// wrap names the object an error of the library happened to and gives it its class. wrap(…, nil) is nil; an error that
+// already has a class keeps it.
+func wrap(object string, err error) error {
+	var ours *kimg.Error
+	if err == nil || errors.As(err, &ours) {
+		return kimg.Wrap(object, err)
+	}
+	for _, c := range classes {
+		if errors.Is(err, c.is) {
+			return &kimg.Error{Class: c.class, Object: object, Err: err}
+		}
+	}
+	return kimg.Wrap(object, err)
+}

@@ -1,0 +1,194 @@
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"hash/crc64"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containers/storage"
+	"github.com/containers/storage/pkg/archive"
+	tarsplit "github.com/vbatts/tar-split/tar/storage"
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/safeopen"
+	"github.com/kimg/kimg/internal/streamio"
+)
+
+// ExportLayer writes an image layer as the uncompressed tar it came from, byte for byte. It holds no lock while the data
+// streams; the caller keeps the layer from being removed, by the image or container that stands on it. Only when it returns nil
+// is what was written known to be right: every file was checked against its checksum and the whole against the layer's
+// digest (class integrity otherwise).
+func (s *Store) ExportLayer(ctx context.Context, layerID string, w io.Writer) error {
+	l, err := s.st.Layer(layerID)
+	if err != nil {
+		return wrap("layer "+kimg.Quote(layerID), err)
+	}
+	return s.exportLayer(ctx, l, w)
+}
+
+func (s *Store) exportLayer(ctx context.Context, l *storage.Layer, w io.Writer) error {
+	if err := check(ctx); err != nil {
+		return err
+	}
+	if l.UncompressedDigest == "" {
+		return kimg.Errorf(kimg.ErrUnsupported, "layer "+l.ID, "the store does not know its digest (it was pulled in parts), so it could not be checked")
+	}
+	m := streamio.NewMeter(w)
+	err := s.assemble(ctx, l, m)
+	if errors.Is(err, errNoRecord) {
+		err = s.regenerate(ctx, l, m)
+	}
+	if err != nil {
+		return wrap("layer "+l.ID, err)
+	}
+	if m.Digest() != l.UncompressedDigest {
+		return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "its content has digest %s, the record says %s", m.Digest(), l.UncompressedDigest)
+	}
+	return nil
+}
+
+// errNoRecord says that there is no tar-split record to assemble from.
+var errNoRecord = errors.New("no tar-split record")
+
+// assemble puts the tar together from its record (headers and padding) and the files on disk.
+func (s *Store) assemble(ctx context.Context, l *storage.Layer, w io.Writer) error {
+	if l.ReadOnly || s.canStage() != nil {
+		return errNoRecord // lies under another root, or its files are not what a plain overlay has
+	}
+	record, err := safeopen.Open(filepath.Join(s.recordDir(s.imageRoot(), "layers"), l.ID+".tar-split.gz"))
+	if errors.Is(err, os.ErrNotExist) {
+		return errNoRecord
+	}
+	if err != nil {
+		return err
+	}
+	defer record.Close()
+	z, err := gzip.NewReader(bufio.NewReader(record))
+	if err != nil {
+		return kimg.Errorf(kimg.ErrIntegrity, "", "tar-split record: %w", err)
+	}
+	stack, err := s.stackOf(l.ID)
+	if err != nil {
+		return err
+	}
+	files, err := openDirs(append([]string{stack.Upper}, stack.Lowers...))
+	if err != nil {
+		return err
+	}
+	defer files.close()
+	a := assembler{files: files, w: w, buf: make([]byte, 256<<10)}
+	for entries := tarsplit.NewJSONUnpacker(z); ; {
+		if err := check(ctx); err != nil {
+			return err
+		}
+		e, err := entries.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return kimg.Errorf(kimg.ErrIntegrity, "", "tar-split record: %w", err)
+		}
+		if err := a.entry(ctx, e); err != nil {
+			return err
+		}
+	}
+}
+
+type assembler struct {
+	files dirFiles
+	w     io.Writer
+	buf   []byte
+}
+
+func (a *assembler) entry(ctx context.Context, e *tarsplit.Entry) error {
+	switch {
+	case e.Type == tarsplit.SegmentType:
+		_, err := a.w.Write(e.Payload)
+		return err
+	case e.Size <= 0:
+		return nil
+	}
+	name := e.GetName()
+	f, err := a.files.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := crc64.New(tarsplit.CRCTable)
+	n, err := io.CopyBuffer(io.MultiWriter(writerOnly{a.w}, sum), io.LimitReader(streamio.WithContext(ctx, f), e.Size), a.buf)
+	if err != nil {
+		return err
+	}
+	if n != e.Size || !bytes.Equal(sum.Sum(nil), e.Payload) {
+		return kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not the file the layer was made with")
+	}
+	return nil
+}
+
+// writerOnly hides ReadFrom, which would go around the buffer.
+type writerOnly struct{ io.Writer }
+
+// dirFiles opens the files of a layer: in its own directory, or below when it is a mapped copy of another layer.
+type dirFiles []int
+
+func openDirs(dirs []string) (dirFiles, error) {
+	var d dirFiles
+	for _, dir := range dirs {
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			d.close()
+			return nil, &os.PathError{Op: "open", Path: dir, Err: err}
+		}
+		d = append(d, fd)
+	}
+	return d, nil
+}
+
+func (d dirFiles) close() {
+	for _, fd := range d {
+		unix.Close(fd)
+	}
+}
+
+// open finds a regular file. A link inside the layer is followed as the unpacking process followed it, with the layer's directory
+// as its root: never out of the layer.
+func (d dirFiles) open(name string) (*os.File, error) {
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	for _, fd := range d {
+		got, err := unix.Openat2(fd, strings.TrimLeft(name, "/"), &how)
+		if err == unix.ENOENT || err == unix.ENOTDIR {
+			continue
+		}
+		if err != nil {
+			return nil, &os.PathError{Op: "open", Path: kimg.Escape(name, 255), Err: err}
+		}
+		f := os.NewFile(uintptr(got), name)
+		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+			f.Close()
+			return nil, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not a regular file any more")
+		}
+		return f, nil
+	}
+	return nil, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is missing from the layer's directory")
+}
+
+// regenerate lets the library make the tar, under its own locks. Without a record the bytes can differ from the
+// original; the digest tells.
+func (s *Store) regenerate(ctx context.Context, l *storage.Layer, w io.Writer) error {
+	plain := archive.Uncompressed
+	r, err := s.st.Diff("", l.ID, &storage.DiffOptions{Compression: &plain})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(w, streamio.WithContext(ctx, r))
+	return err
+}

@@ -1,0 +1,219 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/safeopen"
+)
+
+// An intent is a file that says what a change is about to record. Its writer holds a lock on it; a file nobody holds
+// belongs to a process that was killed, and the next Open takes the change back or completes it.
+const (
+	intentPrefix = "intent-"
+	intentSuffix = ".json"
+	intentSchema = 1
+	intentLimit  = 32 << 20 // holds a manifest and a config per image, base64
+)
+
+type intent struct {
+	Schema int          `json:"schema"`
+	Op     string       `json:"op"`
+	Steps  []intentStep `json:"steps"` // in the order they are recorded
+	path   string
+	file   *os.File // holds the lock
+	s      *Store
+}
+
+// intentStep is one step of a change; which members are set says what it does.
+type intentStep struct {
+	Layer  string        `json:"layer,omitempty"` // id of a layer that is applied
+	DiffID digest.Digest `json:"diff-id,omitempty"`
+
+	Create string `json:"create,omitempty"` // id of a container that is made
+	Remove string `json:"remove,omitempty"` // id of a container that is removed
+	RW     string `json:"rw,omitempty"`     // id of the layer of either container
+
+	Image *intentImage `json:"image,omitempty"` // an image record that is put
+
+	Delete string   `json:"delete,omitempty"` // id of an image that is removed
+	Layers []string `json:"layers,omitempty"` // its layers that go with it, top first
+}
+
+// intentImage is an image record that is put, and what it replaces.
+type intentImage struct {
+	Config       []byte      `json:"config"`
+	Manifest     []byte      `json:"manifest"`
+	ManifestType string      `json:"manifest-type,omitempty"`
+	TopLayer     string      `json:"top-layer,omitempty"`
+	Names        []string    `json:"names,omitempty"`
+	Created      time.Time   `json:"created"`
+	Before       imageBefore `json:"before"`
+}
+
+func (s *Store) intentDir() string { return filepath.Join(s.st.GraphRoot(), "kimg") }
+
+// writeIntent makes the intent durable and locks it. The lock is taken before the file has its name, so that nobody ever
+// sees an intent of a living change unlocked.
+func (s *Store) writeIntent(in intent) (*intent, error) {
+	data, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	dir := s.intentDir()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, ".new-")
+	if err != nil {
+		return nil, err
+	}
+	in.s, in.file = s, f
+	in.path = filepath.Join(dir, intentPrefix+strings.TrimPrefix(filepath.Base(f.Name()), ".new-")+intentSuffix)
+	err = lockFile(f)
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	if err == nil && !s.noSync {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), in.path)
+	}
+	if err == nil && !s.noSync {
+		err = safeopen.SyncDir(dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), removeIfThere(f.Name()), removeIfThere(in.path))
+	}
+	return &in, nil
+}
+
+// remove ends the change: there is nothing left to take back or complete. nil is fine.
+func (in *intent) remove() {
+	if in == nil {
+		return
+	}
+	if err := removeIfThere(in.path); err != nil {
+		in.s.log.Warn("could not remove an intent file; the next use of the store does", "file", in.path, "error", err)
+	}
+	in.abandon()
+}
+
+// abandon leaves the intent to the next Open. nil is fine.
+func (in *intent) abandon() {
+	if in != nil && in.file != nil {
+		in.file.Close()
+		in.file = nil
+	}
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// lockFile takes the exclusive lock of an open file description without waiting; EAGAIN says that somebody alive has it. The
+// kernel drops it when the last copy of f is closed, also when the process is killed. Unlike a plain fcntl lock it is
+// not lost when the same process opens and closes the file elsewhere.
+func lockFile(f *os.File) error {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk); err != nil {
+		return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// held tells whether somebody alive holds the lock of the file at path, without taking it.
+func held(f *os.File) (bool, error) {
+	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk); err != nil {
+		return false, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return lk.Type != unix.F_UNLCK, nil
+}
+
+// intentFiles lists the intent files of the store, living and dead. A store without any costs one failed open.
+func (s *Store) intentFiles() ([]string, error) {
+	entries, err := os.ReadDir(s.intentDir())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), intentPrefix) && strings.HasSuffix(e.Name(), intentSuffix) || strings.HasPrefix(e.Name(), ".new-") {
+			files = append(files, filepath.Join(s.intentDir(), e.Name()))
+		}
+	}
+	return files, nil
+}
+
+func readIntent(f *os.File) (intent, error) {
+	data, err := safeopen.ReadFile(f.Name(), intentLimit)
+	if err != nil {
+		return intent{}, err
+	}
+	var in intent
+	if err := json.Unmarshal(data, &in); err != nil {
+		return intent{}, err
+	}
+	if in.Schema != intentSchema {
+		return intent{}, errors.New("written by another version of this program")
+	}
+	return in, nil
+}
+
+// wantedElsewhere tells whether a living change of another process or goroutine counts on a layer. Whoever asks holds
+// the layer's digest lock; a change writes its intent before it takes that lock, so the answer cannot go stale.
+func (s *Store) wantedElsewhere(id string, except *intent) (bool, error) {
+	files, err := s.intentFiles()
+	if err != nil {
+		return false, err
+	}
+	for _, path := range files {
+		if except != nil && path == except.path {
+			continue
+		}
+		wanted, err := wants(path, id)
+		if err != nil || wanted {
+			return wanted, err
+		}
+	}
+	return false, nil
+}
+
+func wants(path, id string) (bool, error) {
+	f, err := safeopen.OpenReadWrite(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if alive, err := held(f); err != nil || !alive {
+		return false, err
+	}
+	in, err := readIntent(f)
+	if err != nil {
+		return true, nil // alive and unreadable: assume the worst
+	}
+	for _, st := range in.Steps {
+		if st.Layer == id {
+			return true, nil
+		}
+	}
+	return false, nil
+}

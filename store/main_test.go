@@ -1,0 +1,201 @@
+package store_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/containers/storage/pkg/mount"
+	"github.com/containers/storage/pkg/reexec"
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/store"
+)
+
+func TestMain(m *testing.M) {
+	if reexec.Init() {
+		return
+	}
+	if op := os.Getenv(envChild); op != "" {
+		child(op)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// testStore is a store of its own in a temporary directory.
+type testStore struct {
+	*store.Store
+	root, runRoot string
+}
+
+// newStore opens an empty overlay store and cleans up what is mounted in it when the test ends.
+func newStore(t testing.TB, options ...string) *testStore {
+	t.Helper()
+	testenv.Root(t)
+	dir := t.TempDir()
+	ts := &testStore{root: filepath.Join(dir, "root"), runRoot: filepath.Join(dir, "run")}
+	t.Cleanup(func() { unmountAll(t, dir) })
+	ts.Store = ts.open(t, options...)
+	return ts
+}
+
+// open opens the same store once more.
+func (ts *testStore) open(t testing.TB, options ...string) *store.Store {
+	t.Helper()
+	if options == nil {
+		options = []string{}
+	}
+	s, err := store.Open(store.Options{Root: ts.root, RunRoot: ts.runRoot, Driver: "overlay", DriverOptions: options, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Logf("%s", bytes.TrimRight(p, "\n"))
+	return len(p), nil
+}
+
+func unmountAll(t testing.TB, dir string) {
+	infos, err := mount.GetMounts()
+	if err != nil {
+		t.Error(err)
+	}
+	for i := len(infos) - 1; i >= 0; i-- {
+		if rel, err := filepath.Rel(dir, infos[i].Mountpoint); err == nil && filepath.IsLocal(rel) {
+			if err := mount.Unmount(infos[i].Mountpoint); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// file is one member of a test tar.
+type file struct {
+	name, content, link string
+	kind                byte
+	mode                int64
+	uid                 int
+	pax                 map[string]string
+}
+
+func makeTar(t testing.TB, files ...file) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range files {
+		h := &tar.Header{Name: f.name, Typeflag: f.kind, Linkname: f.link, Mode: f.mode, Uid: f.uid, Gid: f.uid, Size: int64(len(f.content)), PAXRecords: f.pax, ModTime: time.Unix(1700000000, 0)}
+		if h.Typeflag == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if h.Mode == 0 {
+			h.Mode = 0o755
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(f.content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// record makes an OCI image record over layers; seed makes its configuration unlike any other.
+func record(t testing.TB, seed, top string, names []string, diffIDs ...digest.Digest) store.ImageRecord {
+	t.Helper()
+	created := time.Unix(1700000000, 0).UTC()
+	config, err := json.Marshal(ispec.Image{
+		Created: &created, Author: seed, Platform: ispec.Platform{OS: "linux", Architecture: "amd64"},
+		RootFS: ispec.RootFS{Type: "layers", DiffIDs: diffIDs},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := ispec.Manifest{MediaType: ispec.MediaTypeImageManifest, Config: ispec.Descriptor{MediaType: ispec.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config))}}
+	m.SchemaVersion = 2
+	for _, d := range diffIDs {
+		m.Layers = append(m.Layers, ispec.Descriptor{MediaType: ispec.MediaTypeImageLayer, Digest: d, Size: 1})
+	}
+	manifest, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store.ImageRecord{Config: config, Manifest: manifest, ManifestType: m.MediaType, TopLayer: top, Names: names, Created: created}
+}
+
+// addImage makes an image of one layer that holds the file /FILE.
+func (ts *testStore) addImage(t testing.TB, file_, name string) *store.Image {
+	t.Helper()
+	data := makeTar(t, file{name: file_, content: "content of " + file_})
+	l, err := ts.AddLayer(t.Context(), "", store.TarSource(bytes.NewReader(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	if name != "" {
+		names = []string{name}
+	}
+	img, err := ts.PutImage(t.Context(), record(t, file_, l.ID, names, l.UncompressedDigest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// inventory is everything a failed change must leave as it was: ids, names, layers, big data, and every directory of the
+// store.
+func (ts *testStore) inventory(t testing.TB) string {
+	t.Helper()
+	st := ts.Storage()
+	var b bytes.Buffer
+	images, err := st.Images()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range images {
+		fmt.Fprintln(&b, "image", i.ID, i.Names, i.TopLayer, i.BigDataDigests["manifest"])
+	}
+	layers, err := st.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		fmt.Fprintln(&b, "layer", l.ID, l.Parent)
+	}
+	containers, err := st.Containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range containers {
+		fmt.Fprintln(&b, "container", c.ID, c.Names, c.LayerID)
+	}
+	for _, dir := range []string{"overlay", "overlay/l", "overlay/staging", "overlay-layers", "overlay-images", "overlay-containers", "kimg"} {
+		entries, err := os.ReadDir(filepath.Join(ts.root, dir))
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Name() != "recover.lock" && e.Name() != "tempdirs" {
+				fmt.Fprintln(&b, dir, e.Name())
+			}
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/containers/storage"
+	"github.com/containers/storage/types"
+
+	"github.com/kimg/kimg"
+)
+
+// Open opens the store the options, the environment (CONTAINERS_STORAGE_CONF, STORAGE_DRIVER, STORAGE_OPTS) and
+// storage.conf name, and takes back what killed kimg processes left in it. A store this program cannot work on is
+// class unsupported with the reason, one on a read-only file system class readonly. The caller closes the store.
+func Open(o Options) (*Store, error) {
+	conf, err := storeOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	st, err := storage.GetStore(conf)
+	if err != nil {
+		return nil, wrap(conf.GraphRoot, err)
+	}
+	s := &Store{st: st, log: o.Logger, noSync: o.NoSync, opened: true}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.recover()
+	return s, nil
+}
+
+// storeOptions merges what the caller asks for with the configuration, as podman and buildah do: another driver or other
+// driver options replace the configured ones as a whole.
+func storeOptions(o Options) (types.StoreOptions, error) {
+	conf, err := types.DefaultStoreOptions()
+	if err != nil && (o.Root == "" || o.RunRoot == "") {
+		return conf, wrap("storage.conf", err)
+	}
+	var path error
+	set := func(field *string, value string) {
+		if value == "" {
+			return
+		}
+		abs, err := filepath.Abs(value)
+		if err != nil {
+			path = err
+		}
+		*field = abs
+	}
+	set(&conf.GraphRoot, o.Root)
+	set(&conf.RunRoot, o.RunRoot)
+	if path != nil {
+		return conf, kimg.Wrap("storage root", path)
+	}
+	if o.Driver != "" && o.Driver != conf.GraphDriverName {
+		conf.GraphDriverName, conf.GraphDriverOptions = o.Driver, nil
+	}
+	if o.Root != "" && o.Driver == "" && os.Getenv("STORAGE_DRIVER") == "" {
+		// The configured driver speaks of the configured root; another root may hold another driver's store.
+		if existing := existingDrivers(conf.GraphRoot); len(existing) == 1 && existing[0] != conf.GraphDriverName {
+			conf.GraphDriverName, conf.GraphDriverOptions = existing[0], nil
+		}
+	}
+	if o.DriverOptions != nil {
+		conf.GraphDriverOptions = o.DriverOptions
+	}
+	driver, err := chooseDriver(conf.GraphRoot, conf.GraphDriverName, conf.GraphDriverOptions)
+	if err != nil {
+		return conf, err
+	}
+	conf.GraphDriverName = driver
+	return conf, nil
+}

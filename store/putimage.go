@@ -1,0 +1,264 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/containers/image/v5/manifest"
+	"github.com/containers/storage"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/failpoint"
+)
+
+// ImageRecord is an image as it is put into the store.
+type ImageRecord struct {
+	Config       []byte
+	Manifest     []byte
+	ManifestType string // media type of Manifest; informative
+	TopLayer     string // id of the topmost layer; "": none
+	Names        []string
+	Created      time.Time
+}
+
+// ID returns the image's ID: the hex digest of its configuration.
+func (r ImageRecord) ID() string { return digest.FromBytes(r.Config).Encoded() }
+
+func (r ImageRecord) validate() error {
+	switch {
+	case len(r.Config) == 0 || len(r.Manifest) == 0:
+		return kimg.Errorf(kimg.ErrInvalid, "image", "a record needs a manifest and a configuration")
+	case len(r.Config) > maxConfig:
+		return kimg.Errorf(kimg.ErrLimit, "image "+r.ID(), "the configuration has %d bytes, more than %d", len(r.Config), maxConfig)
+	case len(r.Manifest) > maxManifest:
+		return kimg.Errorf(kimg.ErrLimit, "image "+r.ID(), "the manifest has %d bytes, more than %d", len(r.Manifest), maxManifest)
+	}
+	return nil
+}
+
+// imageBefore is what an image put replaces.
+type imageBefore struct {
+	Existed  bool              `json:"existed"`
+	Names    []string          `json:"names,omitempty"`    // the image had before
+	Owners   map[string]string `json:"owners,omitempty"`   // name -> id of the image that had it before
+	Manifest []byte            `json:"manifest,omitempty"` // the image had before, when it is replaced
+}
+
+// imagePut is one image record on its way into the store.
+type imagePut struct {
+	s      *Store
+	rec    ImageRecord
+	before imageBefore
+	names  []string // normalised
+	ready  bool
+}
+
+// prepare looks up what the put will replace.
+func (p *imagePut) prepare() error {
+	if err := p.rec.validate(); err != nil {
+		return err
+	}
+	p.names = nil
+	for _, n := range p.rec.Names {
+		name, err := NormalizeName(n)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(p.names, name) {
+			p.names = append(p.names, name)
+		}
+	}
+	p.before = imageBefore{Owners: map[string]string{}}
+	old, err := p.s.exactImage(p.rec.ID())
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		p.before.Existed, p.before.Names = true, old.Names
+		if p.replacesManifest(old) {
+			p.before.Manifest, _ = p.s.st.ImageBigData(old.ID, storage.ImageDigestBigDataKey) // missing: nothing to restore
+		}
+	}
+	for _, name := range p.names {
+		owner, err := p.s.imageNamed(name)
+		if err != nil {
+			return err
+		}
+		if owner != nil {
+			p.before.Owners[name] = owner.ID
+		}
+	}
+	p.ready = true
+	return nil
+}
+
+// replacesManifest tells whether the new manifest takes the place of the image's first one: when every name the image
+// has is among the given ones, nobody is left who asked for the first.
+func (p *imagePut) replacesManifest(old *storage.Image) bool {
+	for _, n := range old.Names {
+		if !slices.Contains(p.names, n) {
+			return false
+		}
+	}
+	return len(p.names) > 0
+}
+
+func (p *imagePut) intentStep() (*intentStep, error) {
+	if err := p.prepare(); err != nil {
+		return nil, err
+	}
+	return &intentStep{Image: &intentImage{
+		Config: p.rec.Config, Manifest: p.rec.Manifest, ManifestType: p.rec.ManifestType, TopLayer: p.rec.TopLayer,
+		Names: p.names, Created: p.rec.Created, Before: p.before,
+	}}, nil
+}
+
+// do records the image. The names come last, so that a name never leads to half a record.
+func (p *imagePut) do(context.Context) error {
+	if !p.ready {
+		if err := p.prepare(); err != nil {
+			return err
+		}
+	}
+	if err := failpoint.Here("image.put.begin"); err != nil {
+		return err
+	}
+	err := p.create()
+	if errors.Is(err, storage.ErrDuplicateID) {
+		err = p.amend()
+	}
+	if err != nil {
+		return err
+	}
+	if len(p.names) > 0 {
+		if err := p.s.st.AddNames(p.rec.ID(), p.names); err != nil {
+			return err
+		}
+	}
+	return failpoint.Here("image.put.end")
+}
+
+func (p *imagePut) create() error {
+	config := digest.FromBytes(p.rec.Config)
+	md, err := manifest.Digest(p.rec.Manifest)
+	if err != nil {
+		return kimg.Errorf(kimg.ErrInvalid, "image "+p.rec.ID(), "manifest: %w", err)
+	}
+	_, err = p.s.st.CreateImage(p.rec.ID(), nil, p.rec.TopLayer, "", &storage.ImageOptions{
+		CreationDate: p.rec.Created, Digest: md, Metadata: "{}",
+		BigData: []storage.ImageBigDataOption{
+			{Key: config.String(), Data: p.rec.Config, Digest: config},
+			{Key: manifestKey(md), Data: p.rec.Manifest, Digest: md},
+			{Key: storage.ImageDigestBigDataKey, Data: p.rec.Manifest, Digest: md},
+		},
+	})
+	return err
+}
+
+// amend adds what is new to an image the store has already.
+func (p *imagePut) amend() error {
+	id := p.rec.ID()
+	old, err := p.s.st.Image(id)
+	if err != nil {
+		return err
+	}
+	md, err := manifest.Digest(p.rec.Manifest)
+	if err != nil {
+		return kimg.Errorf(kimg.ErrInvalid, "image "+id, "manifest: %w", err)
+	}
+	set := func(key string, data []byte) error {
+		return p.s.st.SetImageBigData(id, key, data, manifest.Digest)
+	}
+	// A record another tool left half-written is completed on the way.
+	if config := digest.FromBytes(p.rec.Config).String(); !slices.Contains(old.BigDataNames, config) {
+		if err := set(config, p.rec.Config); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(old.BigDataNames, manifestKey(md)) {
+		if err := set(manifestKey(md), p.rec.Manifest); err != nil {
+			return err
+		}
+	}
+	current, ok := old.BigDataDigests[storage.ImageDigestBigDataKey]
+	if !ok || current != md && p.replacesManifest(old) {
+		return set(storage.ImageDigestBigDataKey, p.rec.Manifest)
+	}
+	return nil
+}
+
+// undo brings back what was before. It may run after any part of do, more than once, and in another process.
+func (p *imagePut) undo(context.Context) error {
+	if !p.ready {
+		return nil
+	}
+	id := p.rec.ID()
+	img, err := p.s.exactImage(id)
+	if err != nil || img == nil {
+		return err
+	}
+	var errs []error
+	for _, name := range p.names {
+		owner, had := p.before.Owners[name]
+		if !slices.Contains(img.Names, name) || had && owner == id {
+			continue // not moved, or moved on by somebody else
+		}
+		errs = append(errs, p.giveBack(name, owner))
+	}
+	switch {
+	case !p.before.Existed:
+		if _, err := p.s.st.DeleteImage(id, true); err != nil && !errors.Is(err, storage.ErrImageUsedByContainer) {
+			errs = append(errs, err) // an image somebody made a container of meanwhile stays
+		}
+	case len(p.before.Manifest) > 0:
+		errs = append(errs, p.restoreManifest(id))
+	}
+	return errors.Join(errs...)
+}
+
+// giveBack returns a name to the image that had it, or takes it away when there is none any more.
+func (p *imagePut) giveBack(name, owner string) error {
+	if owner != "" {
+		img, err := p.s.exactImage(owner)
+		if err != nil {
+			return err
+		}
+		if img != nil {
+			return p.s.st.AddNames(owner, []string{name})
+		}
+	}
+	return p.s.st.RemoveNames(p.rec.ID(), []string{name})
+}
+
+func (p *imagePut) restoreManifest(id string) error {
+	current, err := p.s.st.ImageBigData(id, storage.ImageDigestBigDataKey)
+	if err == nil && bytes.Equal(current, p.before.Manifest) {
+		return nil
+	}
+	return p.s.st.SetImageBigData(id, storage.ImageDigestBigDataKey, p.before.Manifest, manifest.Digest)
+}
+
+// exactImage finds an image by its full ID, nil when there is none. The library would also take a name or a prefix.
+func (s *Store) exactImage(id string) (*storage.Image, error) {
+	return s.imageIf(id, func(img *storage.Image) bool { return img.ID == id })
+}
+
+// imageNamed finds the image that has a name, nil when there is none.
+func (s *Store) imageNamed(name string) (*storage.Image, error) {
+	return s.imageIf(name, func(img *storage.Image) bool { return slices.Contains(img.Names, name) })
+}
+
+func (s *Store) imageIf(key string, right func(*storage.Image) bool) (*storage.Image, error) {
+	img, err := s.st.Image(key)
+	switch {
+	case errors.Is(err, storage.ErrImageUnknown) || err == nil && !right(img):
+		return nil, nil
+	case err != nil:
+		return nil, wrap("image "+key, err)
+	}
+	return img, nil
+}

@@ -1,0 +1,292 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containers/image/v5/manifest"
+	"github.com/containers/storage"
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/failpoint"
+	"github.com/kimg/kimg/internal/safeopen"
+)
+
+const (
+	recoverWait  = 10 * time.Second // for another process that recovers right now
+	tempAge      = time.Minute      // an intent still without a name this old belongs to nobody
+	stagingAge   = time.Hour        // a staging directory of another tool this old may be looked into
+	failedPrefix = "failed-"
+)
+
+// recover takes back or completes what killed processes left: changes whose intent nobody holds, and staging
+// directories nobody fills. Usually that is two look-ups that find nothing. A failure is logged and left to the next time:
+// it must not keep anybody from reading the store.
+func (s *Store) recover() {
+	if err := s.recoverIntents(context.Background()); err != nil {
+		s.log.Warn("could not clear what a killed process left", "store", s.st.GraphRoot(), "error", err)
+	}
+	if err := s.pruneStaging(); err != nil {
+		s.log.Warn("could not remove a stale staging directory", "store", s.st.GraphRoot(), "error", err)
+	}
+}
+
+func (s *Store) recoverIntents(ctx context.Context) error {
+	files, err := s.intentFiles()
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	if files, err = onlyDead(files); err != nil || len(files) == 0 {
+		return err
+	}
+	// One at a time: a recovering process must not take a change that is being recovered for a living one.
+	lock, err := s.lockRecovery()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if files, err = s.intentFiles(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, path := range files {
+		errs = append(errs, s.recoverFile(ctx, path))
+	}
+	return errors.Join(errs...)
+}
+
+func onlyDead(files []string) ([]string, error) {
+	var dead []string
+	for _, path := range files {
+		f, err := safeopen.OpenReadWrite(path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		alive, err := held(f)
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
+		if !alive {
+			dead = append(dead, path)
+		}
+	}
+	return dead, nil
+}
+
+// lockRecovery waits for the lock that lets one process recover at a time. Closing the file gives it back.
+func (s *Store) lockRecovery() (*os.File, error) {
+	f, err := safeopen.OpenLock(filepath.Join(s.intentDir(), "recover.lock"))
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(recoverWait); ; time.Sleep(20 * time.Millisecond) {
+		err := lockFile(f)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) || time.Now().After(deadline) {
+			f.Close()
+			return nil, err
+		}
+	}
+}
+
+// recoverFile recovers one intent, unless its change is alive.
+func (s *Store) recoverFile(ctx context.Context, path string) error {
+	f, err := safeopen.OpenReadWrite(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := lockFile(f); errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if strings.HasPrefix(filepath.Base(path), ".new-") {
+		info, err := f.Stat()
+		if err == nil && time.Since(info.ModTime()) > tempAge {
+			err = removeIfThere(path)
+		}
+		return err
+	}
+	if err := failpoint.Here("recover.begin"); err != nil {
+		return err
+	}
+	in, err := readIntent(f)
+	if err != nil {
+		return s.giveUp(path, err)
+	}
+	in.s, in.path = s, path
+	if err := s.recoverIntent(ctx, &in); err != nil {
+		return err
+	}
+	if err := s.sync(); err != nil {
+		return err
+	}
+	if err := failpoint.Here("recover.end"); err != nil {
+		return err
+	}
+	return removeIfThere(path)
+}
+
+// giveUp keeps an intent nobody can recover for kimg check and for people, out of the way of the next Open.
+func (s *Store) giveUp(path string, why error) error {
+	s.log.Error("an interrupted change cannot be recovered; run kimg check", "file", path, "error", why)
+	return os.Rename(path, filepath.Join(filepath.Dir(path), failedPrefix+filepath.Base(path)))
+}
+
+// recoverIntent completes a change that has removed its container, drops one that had happened as a whole, and takes
+// back any other.
+func (s *Store) recoverIntent(ctx context.Context, in *intent) error {
+	forward, complete := false, true
+	for _, st := range in.Steps {
+		done, final := s.stepDone(st)
+		forward = forward || final
+		complete = complete && done
+	}
+	switch {
+	case complete:
+		return nil
+	case forward:
+		s.log.Info("completing an interrupted change", "op", in.Op)
+		for _, st := range in.Steps {
+			if err := s.completeStep(ctx, st); err != nil {
+				if errors.Is(err, storage.ErrLayerUnknown) {
+					return s.giveUp(in.path, err)
+				}
+				return err
+			}
+			if err := failpoint.Here("recover.step"); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	s.log.Info("taking back an interrupted change", "op", in.Op)
+	for _, st := range slices.Backward(in.Steps) {
+		if err := s.undoStep(ctx, st, in); err != nil {
+			return err
+		}
+		if err := failpoint.Here("recover.step"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stepDone tells whether a step has happened, and whether it can not be taken back any more.
+func (s *Store) stepDone(st intentStep) (done, final bool) {
+	switch {
+	case st.Layer != "":
+		return s.layerExists(st.Layer), false
+	case st.Create != "":
+		return s.containerExists(st.Create) && s.hasStateFile(st.Create), false
+	case st.Remove != "":
+		// The library removes the layer first: with it, the content is gone.
+		return !s.containerExists(st.Remove), !s.layerExists(st.RW)
+	case st.Delete != "":
+		img, err := s.exactImage(st.Delete)
+		gone := err == nil && img == nil
+		return gone && !slices.ContainsFunc(st.Layers, s.layerExists), gone
+	case st.Image != nil:
+		p := st.Image.put(s)
+		img, err := s.exactImage(p.rec.ID())
+		if err != nil || img == nil {
+			return false, false
+		}
+		md, err := manifest.Digest(p.rec.Manifest)
+		done := err == nil && slices.Contains(img.BigDataNames, manifestKey(md)) && slices.Contains(img.BigDataNames, storage.ImageDigestBigDataKey)
+		for _, name := range p.names {
+			done = done && slices.Contains(img.Names, name)
+		}
+		return done, false
+	}
+	return true, false
+}
+
+// put turns an intent back into what it was made from.
+func (i *intentImage) put(s *Store) *imagePut {
+	return &imagePut{s: s, names: i.Names, before: i.Before, ready: true, rec: ImageRecord{
+		Config: i.Config, Manifest: i.Manifest, ManifestType: i.ManifestType, TopLayer: i.TopLayer, Names: i.Names, Created: i.Created,
+	}}
+}
+
+func (s *Store) completeStep(ctx context.Context, st intentStep) error {
+	switch {
+	case st.Layer != "":
+		_, err := s.st.Layer(st.Layer)
+		return err
+	case st.Remove != "":
+		return s.removeContainer(ctx, st.Remove)
+	case st.Delete != "":
+		for _, id := range st.Layers {
+			if err := s.deleteForgotten(ctx, id); err != nil {
+				return err
+			}
+		}
+	case st.Image != nil:
+		p := st.Image.put(s)
+		// Somebody may have moved a name since: that was later and stays.
+		p.names = slices.DeleteFunc(slices.Clone(p.names), func(name string) bool {
+			owner, err := s.imageNamed(name)
+			if err != nil {
+				return true
+			}
+			return owner != nil && owner.ID != p.before.Owners[name] && owner.ID != p.rec.ID()
+		})
+		return p.do(ctx)
+	}
+	return nil
+}
+
+// deleteForgotten removes a layer whose image is gone already.
+func (s *Store) deleteForgotten(ctx context.Context, id string) error {
+	l, err := s.st.Layer(id)
+	if errors.Is(err, storage.ErrLayerUnknown) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if l.UncompressedDigest != "" {
+		unlock, err := s.lockDigest(ctx, l.UncompressedDigest)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	return s.deleteUnusedLayer(id, nil)
+}
+
+func (s *Store) undoStep(ctx context.Context, st intentStep, in *intent) error {
+	switch {
+	case st.Layer != "":
+		unlock, err := s.lockDigest(ctx, st.DiffID)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		return s.deleteUnusedLayer(st.Layer, in)
+	case st.Create != "":
+		if err := s.removeContainer(ctx, st.Create); err != nil {
+			return err
+		}
+		return s.deleteUnusedLayer(st.RW, in)
+	case st.Image != nil:
+		return st.Image.put(s).undo(ctx)
+	}
+	return nil
+}

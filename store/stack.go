@@ -1,0 +1,111 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containers/storage/pkg/archive"
+	"github.com/containers/storage/pkg/idtools"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/layerdiff"
+	"github.com/kimg/kimg/layerdiff/view"
+)
+
+// Stack returns the directories the container is made of, top first, and the id maps under which the upper one was
+// written. Class unsupported: the store's driver has no such directories, or they do not hold plain files (see
+// [Store.Info]). Class damaged: the container was mounted without syncs when the machine went down; StackUnchecked
+// gives the directories all the same.
+func (c *Container) Stack(ctx context.Context) (view.Stack, layerdiff.IDMap, layerdiff.IDMap, error) {
+	stack, uids, gids, err := c.StackUnchecked(ctx)
+	if err == nil {
+		err = c.checkVolatile(stack)
+	}
+	if err != nil {
+		return view.Stack{}, nil, nil, err
+	}
+	return stack, uids, gids, nil
+}
+
+// StackUnchecked is Stack without the check for files a power cut may have emptied.
+func (c *Container) StackUnchecked(ctx context.Context) (stack view.Stack, uids, gids layerdiff.IDMap, err error) {
+	if err := check(ctx); err != nil {
+		return stack, nil, nil, err
+	}
+	if err := c.s.canStage(); err != nil {
+		return stack, nil, nil, kimg.Wrap(c.Name, err)
+	}
+	if stack, err = c.s.stackOf(c.LayerID); err != nil {
+		return stack, nil, nil, kimg.Wrap(c.Name, err)
+	}
+	l, err := c.s.st.Layer(c.LayerID)
+	if err != nil {
+		return stack, nil, nil, wrap(c.Name, err)
+	}
+	// With idmapped mounts only the container has a map; without them the layer has the same one, or the store's own.
+	um, gm := l.UIDMap, l.GIDMap
+	if len(um) == 0 && len(gm) == 0 {
+		um, gm = c.UIDMap, c.GIDMap
+	}
+	if uids, err = idMap(um); err == nil {
+		gids, err = idMap(gm)
+	}
+	return stack, uids, gids, kimg.Wrap(c.Name, err)
+}
+
+// stackOf asks the driver for the directories of a layer. Those of an additional store lie below another root.
+func (s *Store) stackOf(layerID string) (view.Stack, error) {
+	driver, err := s.st.GraphDriver()
+	if err != nil {
+		return view.Stack{}, wrap("store", err)
+	}
+	dirs, err := driver.Metadata(layerID)
+	if err != nil {
+		return view.Stack{}, wrap("layer "+layerID, err)
+	}
+	stack := view.Stack{Upper: dirs["UpperDir"], XattrPrefix: strings.TrimSuffix(archive.GetOverlayXattrName("opaque"), "opaque")}
+	if lowers := dirs["LowerDir"]; lowers != "" {
+		stack.Lowers = strings.Split(lowers, ":") // overlay itself cannot have a colon in them
+	}
+	for _, dir := range append([]string{stack.Upper}, stack.Lowers...) {
+		if info, err := os.Stat(dir); err != nil {
+			return view.Stack{}, kimg.Errorf(kimg.ErrDamaged, "layer "+layerID, "one of its directories is missing: %w", err)
+		} else if !info.IsDir() || !filepath.IsAbs(dir) {
+			return view.Stack{}, kimg.Errorf(kimg.ErrDamaged, "layer "+layerID, "%s is not a directory", dir)
+		}
+	}
+	return stack, nil
+}
+
+// checkVolatile refuses a container whose kernel mark says that it was mounted without syncs and never unmounted.
+// Unmounting leaves the mark too, so it only counts when nothing is mounted; mounting again removes it.
+func (c *Container) checkVolatile(stack view.Stack) error {
+	mark := filepath.Join(filepath.Dir(stack.Upper), "work", "work", "incompat", "volatile")
+	if _, err := os.Lstat(mark); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return kimg.Wrap(c.Name, err)
+	}
+	path, _, err := c.Mounted()
+	if err != nil || path != "" {
+		return err
+	}
+	return kimg.Errorf(kimg.ErrDamaged, c.Name, "was mounted without syncs and not unmounted: the machine going down may have emptied its files (use --force to take them as they are)")
+}
+
+func idMap(m []idtools.IDMap) (layerdiff.IDMap, error) {
+	var out layerdiff.IDMap
+	for _, r := range m {
+		for _, n := range []int{r.ContainerID, r.HostID, r.Size} {
+			if n < 0 || n > math.MaxUint32 {
+				return nil, kimg.Errorf(kimg.ErrInvalid, "", "id map %v is out of range", r)
+			}
+		}
+		out = append(out, layerdiff.IDRange{Container: uint32(r.ContainerID), Host: uint32(r.HostID), Size: uint32(r.Size)})
+	}
+	return out, nil
+}

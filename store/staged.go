@@ -1,0 +1,208 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/containers/storage"
+	drivers "github.com/containers/storage/drivers"
+	"github.com/containers/storage/pkg/archive"
+	"github.com/containers/storage/types"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/failpoint"
+)
+
+// This file is the only caller of containers/storage's staged-layer API, which is marked experimental upstream.
+// TestStagedLayerContract pins what is relied on.
+
+// ownLock is a file of ours beside the library's staging.lock. Its lock belongs to the open file, so that another part
+// of this process can ask for it; touching staging.lock itself would drop the library's lock on it.
+const ownLock = "kimg.lock"
+
+// stagedOutput is one filled staging directory.
+type stagedOutput struct {
+	s     *Store
+	layer *StagedLayer
+	out   *drivers.DriverWithDifferOutput
+	lock  *os.File // nil in a wrapped store
+}
+
+// cleanup removes the staging directory. It is called once, on success and on failure: also an applied layer leaves
+// the directory's parent behind.
+func (o *stagedOutput) cleanup() error {
+	err := o.s.st.CleanupStagedLayer(o.out)
+	if o.lock != nil {
+		err = errors.Join(err, o.lock.Close())
+	}
+	return err
+}
+
+// optionSource is a source that needs to know how the driver writes layers.
+type optionSource interface {
+	stage(ctx context.Context, dir string, o *archive.TarOptions) (Staged, error)
+}
+
+// StageLayer does all the work of making a layer on top of parent ("" for a base; the ID of a layer of the store or of
+// one staged before in the same Tx). The layer appears when the change is recorded. When the store has the same layer
+// already, that one is used then; a layer no image uses, which another tool or a crash may have left, only after its
+// content was verified. An Empty layer is not made: ID is the parent's.
+func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*StagedLayer, error) {
+	if err := tx.s.canStage(); err != nil {
+		return nil, err
+	}
+	if err := check(ctx); err != nil {
+		return nil, err
+	}
+	o := &stagedOutput{s: tx.s}
+	var staged Staged
+	out, err := tx.s.st.PrepareStagedLayer(&drivers.ApplyDiffWithDifferOpts{}, differ(func(dir string, opts *archive.TarOptions) (drivers.DriverWithDifferOutput, error) {
+		var err error
+		if staged, err = o.fill(ctx, dir, parent, src, opts); err != nil && staged.TarSplit != nil {
+			staged.TarSplit.Close()
+			staged.TarSplit = nil
+		}
+		return drivers.DriverWithDifferOutput{
+			UncompressedDigest: staged.DiffID, CompressedDigest: staged.DiffID, Size: staged.Size,
+			UIDs: staged.UIDs, GIDs: staged.GIDs, TarSplit: staged.TarSplit,
+		}, err
+	}))
+	if out != nil && out.Target != "" {
+		o.out = out
+		// On an error of its own the library has dropped its lock; the directory is ours to remove all the same.
+		tx.mu.Lock()
+		tx.outs = append(tx.outs, o)
+		tx.mu.Unlock()
+	}
+	if err != nil {
+		return nil, wrap("layer", err)
+	}
+	l := &StagedLayer{ID: parent, Parent: parent, DiffID: staged.DiffID, Size: staged.Size, Empty: staged.Empty, out: o}
+	o.layer = l
+	if l.Empty {
+		return l, nil
+	}
+	if err := staged.DiffID.Validate(); err != nil || staged.TarSplit == nil {
+		return nil, kimg.Errorf(kimg.ErrInternal, "layer", "the source gave no digest or no tar-split record")
+	}
+	l.ID = layerID(parent, l.DiffID)
+	if err := tx.lookForExisting(ctx, l); err != nil {
+		return nil, err
+	}
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.steps = append(tx.steps, step{
+		what: "layer " + l.ID, layer: true,
+		intent: func() (*intentStep, error) { return &intentStep{Layer: l.ID, DiffID: l.DiffID}, nil },
+		do:     func(ctx context.Context) error { return tx.apply(ctx, l) },
+	})
+	return l, nil
+}
+
+// fill lets the source write into the staging directory and keeps the mode the driver gave it: a tar's own entry for
+// the root directory does not count.
+func (o *stagedOutput) fill(ctx context.Context, dir, parent string, src LayerSource, opts *archive.TarOptions) (Staged, error) {
+	if o.s.opened {
+		f, err := os.OpenFile(filepath.Join(filepath.Dir(dir), ownLock), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return Staged{}, err
+		}
+		o.lock = f
+		if err := lockFile(f); err != nil {
+			return Staged{}, err
+		}
+	}
+	if err := failpoint.Here("layer.stage.begin"); err != nil {
+		return Staged{}, err
+	}
+	before, err := os.Stat(dir)
+	if err != nil {
+		return Staged{}, err
+	}
+	var staged Staged
+	if os, ok := src.(optionSource); ok {
+		staged, err = os.stage(ctx, dir, opts)
+	} else {
+		staged, err = src.Stage(ctx, dir)
+	}
+	if err == nil {
+		err = os.Chmod(dir, before.Mode())
+	}
+	if err == nil {
+		err = failpoint.Here("layer.stage.end")
+	}
+	return staged, err
+}
+
+// differ is a function the library calls with a directory to fill.
+type differ func(dir string, o *archive.TarOptions) (drivers.DriverWithDifferOutput, error)
+
+// ApplyDiff implements drivers.Differ.
+func (d differ) ApplyDiff(dir string, o *archive.TarOptions, _ *drivers.DifferOptions) (drivers.DriverWithDifferOutput, error) {
+	return d(dir, o)
+}
+
+// Close implements drivers.Differ.
+func (differ) Close() error { return nil }
+
+// apply makes the staged layer a layer of the store, or finds that it is one. It may be called again: the staged copy is
+// only gone when this change has applied it.
+func (tx *Tx) apply(ctx context.Context, l *StagedLayer) error {
+	unlock, err := tx.s.lockDigest(ctx, l.DiffID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := failpoint.Here("layer.apply.begin"); err != nil {
+		return err
+	}
+	// The library would replace a layer that is there already, also under a running container.
+	usable, err := tx.reuse(ctx, l)
+	if err != nil || usable {
+		return err
+	}
+	if l.applied {
+		return kimg.Errorf(kimg.ErrBusy, "layer "+l.ID, "was removed by somebody else while the change was recorded")
+	}
+	tx.undo.Add(func(ctx context.Context) error { return tx.unapply(ctx, l) })
+	out := *l.out.out // the library clears what it has used; cleanup needs the rest
+	l.out.out.TarSplit = nil
+	l.applied = true
+	_, err = tx.s.st.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
+		ID: l.ID, ParentLayer: l.Parent, MountLabel: tx.s.mountLabel(l.Parent), LayerOptions: layerOptions(), DiffOutput: &out,
+	})
+	if err != nil {
+		return err
+	}
+	return failpoint.Here("layer.apply.end")
+}
+
+// layerOptions asks for container ids on disk. Without them a layer would inherit the id map of a mapped parent. The only
+// place that sets id maps of layers.
+func layerOptions() *storage.LayerOptions {
+	return &storage.LayerOptions{IDMappingOptions: types.IDMappingOptions{HostUIDMapping: true, HostGIDMapping: true}}
+}
+
+// mountLabel returns the SELinux label the layer below is mounted with.
+func (s *Store) mountLabel(parent string) string {
+	if parent == "" {
+		return ""
+	}
+	l, err := s.st.Layer(parent)
+	if err != nil {
+		return "" // applying fails with the better error
+	}
+	return l.MountLabel
+}
+
+// unapply takes back a layer this change has made, unless somebody uses it by now.
+func (tx *Tx) unapply(ctx context.Context, l *StagedLayer) error {
+	unlock, err := tx.s.lockDigest(ctx, l.DiffID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return tx.s.deleteUnusedLayer(l.ID, tx.intent)
+}

@@ -1,0 +1,80 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/copydata"
+	"github.com/kimg/kimg/internal/safeopen"
+	"github.com/kimg/kimg/internal/strict"
+)
+
+// Dir returns where the state files of this store's containers lie.
+func (s *Store) Dir() copydata.Directory { return stateDir{s} }
+
+type stateDir struct{ s *Store }
+
+// path checks both parts before they become one: ids and names may come from anywhere.
+func (d stateDir) path(id, file string) (dir, path string, err error) {
+	if err := strict.ID(id); err != nil {
+		return "", "", err
+	}
+	if file == "" || file != filepath.Base(file) || file == "." || file == ".." {
+		return "", "", kimg.Errorf(kimg.ErrUnsafe, kimg.Quote(file), "not a file name")
+	}
+	if dir, err = d.s.st.ContainerDirectory(id); err != nil {
+		return "", "", wrap("container "+id, err)
+	}
+	return dir, filepath.Join(dir, file), nil
+}
+
+// Read implements copydata.Directory.
+func (d stateDir) Read(id, file string, max int64) ([]byte, error) {
+	_, path, err := d.path(id, file)
+	if err != nil {
+		return nil, err
+	}
+	data, err := safeopen.ReadFile(path, max)
+	return data, kimg.Wrap(file, err)
+}
+
+// Replace implements copydata.Directory. Writers take turns by a lock on the container's directory itself, which needs no
+// lock file and dies with them.
+func (d stateDir) Replace(id, file string, generation uint64, data []byte) error {
+	dir, path, err := d.path(id, file)
+	if err != nil {
+		return err
+	}
+	lock, err := os.Open(dir)
+	if err != nil {
+		return kimg.Wrap(file, err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return kimg.Wrap(file, &os.PathError{Op: "lock", Path: dir, Err: err})
+	}
+	have, err := generationOf(path)
+	if err != nil {
+		return kimg.Wrap(file, err)
+	}
+	if have != generation {
+		return kimg.Errorf(kimg.ErrBusy, file, "the state of container %s was changed by somebody else meanwhile", id)
+	}
+	return kimg.Wrap(file, safeopen.WriteFileAtomic(path, data, 0o600))
+}
+
+// generationOf returns the generation of the state file at path; 0 when there is none.
+func generationOf(path string) (uint64, error) {
+	data, err := safeopen.ReadFile(path, copydata.MaxSize)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return copydata.Generation(data)
+}
