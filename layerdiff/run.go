@@ -2,26 +2,195 @@ package layerdiff
 
 import (
 	"context"
+	"fmt"
 	"io"
-	"iter"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/layerdiff/view"
 )
 
-// Changes lists what differs from the layers below.
-func Changes(ctx context.Context, stack view.Stack, o Options) iter.Seq2[Change, error] {
-	return func(yield func(Change, error) bool) {
-		yield(Change{}, kimg.Errorf(kimg.ErrUnsupported, stack.Upper, "not available"))
+const (
+	maxEntries = 2_000_000 // members of one layer
+	maxBatches = 16        // 16 MiB read ahead at most
+)
+
+// Write writes what the upper directory of a stack changed as an uncompressed tar and describes it. It reads every file
+// once. With w = io.Discard it only computes the digest. Write returns soon after ctx is done, unless w blocks.
+//
+// Unmodified copies that overlay made of lower files are left out, and so are deletions of what no lower layer has and
+// directories in which nothing changed. A file that changes while it is read, or vanishes, is an error of class busy.
+func Write(ctx context.Context, w io.Writer, stack view.Stack, o Options) (Blob, error) {
+	return newRun(ctx, w, nil, stack, o).do(stack, nil)
+}
+
+// Stage writes the same layer into an empty directory in the form overlay keeps on disk, owned by the ids the container
+// sees, and its tar-split record (uncompressed JSON lines) to tarSplit, which may be nil. The digest is that of the tar
+// that [Write] writes. The directory's own mode, owner and times are left alone; nothing is synced. After an error the
+// directory holds a part of the layer: the caller removes it.
+func Stage(ctx context.Context, dir string, tarSplit io.Writer, stack view.Stack, o Options) (Blob, error) {
+	s, err := newStager(dir, stack.Prefix(), o.Links)
+	if err != nil {
+		return Blob{}, err
+	}
+	defer s.close()
+	return newRun(ctx, nil, tarSplit, stack, o).do(stack, s)
+}
+
+// run is one layer being written. A producer walks the upper tree and cuts it into batches; workers prepare batches in
+// parallel; the caller's goroutine emits them in order; the sink hashes what is emitted.
+//
+//	producer -> jobs  -> workers
+//	         -> queue -> emitter -> sink -> free -> producer
+type run struct {
+	tree    tree
+	ctx     context.Context
+	cancel  context.CancelFunc
+	stop    atomic.Bool // ctx is done
+	failed  atomic.Bool // directories are only closed from now on
+	o       Options
+	sink    *sink
+	split   *tarSplit
+	stage   *stager
+	free    chan *batch
+	jobs    chan *batch
+	queue   chan *batch
+	maxOpen int64 // file descriptors that directories may hold
+}
+
+func newRun(ctx context.Context, w, split io.Writer, stack view.Stack, o Options) *run {
+	x := &run{
+		tree: tree{ids: ids{o.UIDs, o.GIDs}, prefix: stack.Prefix()},
+		o:    o, sink: newSink(w, o.Progress), split: newTarSplit(split),
+		free: make(chan *batch, maxBatches), jobs: make(chan *batch, maxBatches), queue: make(chan *batch, maxBatches),
+		maxOpen: openLimit(),
+	}
+	x.ctx, x.cancel = context.WithCancel(ctx)
+	for range maxBatches {
+		x.free <- &batch{entries: make([]entry, 0, batchEntries), done: make(chan struct{}, 1)}
+	}
+	return x
+}
+
+// openLimit leaves half of the process's file descriptors to others.
+func openLimit() int64 {
+	limit := unix.Rlimit{Cur: 1024}
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // the value above is the kernel's default
+	return int64(min(limit.Cur/2, 8192))
+}
+
+// cancelled returns why the run should end, or nil. It costs nothing to ask.
+func (x *run) cancelled() error {
+	if !x.stop.Load() {
+		return nil
+	}
+	return kimg.Wrap("", context.Cause(x.ctx))
+}
+
+// out passes bytes on that stay untouched until a release.
+func (x *run) out(data []byte) error {
+	if err := x.sink.put(data); err != nil {
+		return fmt.Errorf("writing the layer: %w", err)
+	}
+	return nil
+}
+
+// do runs everything and waits for all goroutines it started.
+func (x *run) do(stack view.Stack, s *stager) (blob Blob, err error) {
+	defer x.sink.close()
+	defer x.cancel()
+	defer context.AfterFunc(x.ctx, func() { x.stop.Store(true) })()
+	if err := context.Cause(x.ctx); err != nil {
+		return Blob{}, kimg.Wrap("", err)
+	}
+	x.stage = s
+	root, err := x.tree.root(stack)
+	if err != nil {
+		return Blob{}, err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { x.produce(root) })
+	jobs := x.o.Jobs
+	if jobs <= 0 {
+		jobs = runtime.GOMAXPROCS(0)
+	}
+	for range jobs {
+		wg.Go(x.work)
+	}
+	m := &emitter{x: x, links: map[fileID]firstName{}, uids: map[uint32]bool{}, gids: map[uint32]bool{}}
+	err = x.emit(m)
+	if err != nil {
+		x.failed.Store(true)
+		x.cancel()
+	}
+	wg.Wait()
+	if err != nil {
+		for b := range x.queue {
+			x.abandon(b.entries)
+		}
+		return Blob{}, err
+	}
+	return m.finish()
+}
+
+// emit takes batches as the walk filled them, waits for each and emits it.
+func (x *run) emit(m *emitter) error {
+	for b := range x.queue {
+		select {
+		case <-b.done:
+		case <-x.ctx.Done():
+			<-b.done // workers see the end as well
+		}
+		err := m.batch(b)
+		if err != nil {
+			x.failed.Store(true)
+		}
+		for i := range b.entries {
+			if err2 := x.done(&b.entries[i]); err == nil {
+				err = err2
+			}
+		}
+		clear(b.entries)
+		b.entries = b.entries[:0]
+		x.sink.releaseBatch(b, x.free)
+		if err != nil {
+			return err
+		}
+	}
+	return x.cancelled()
+}
+
+// done gives up an entry's directories.
+func (x *run) done(e *entry) error {
+	var err error
+	if e.sub != nil {
+		err = x.leave(e.sub)
+	}
+	if err2 := x.leave(e.dir); err == nil {
+		err = err2
+	}
+	return err
+}
+
+// abandon does so for entries that will not be emitted.
+func (x *run) abandon(entries []entry) {
+	x.failed.Store(true)
+	for i := range entries {
+		_ = x.done(&entries[i]) // a failed run only closes
 	}
 }
 
-// Write writes the layer as an uncompressed tar.
-func Write(ctx context.Context, w io.Writer, stack view.Stack, o Options) (Blob, error) {
-	return Blob{}, kimg.Errorf(kimg.ErrUnsupported, stack.Upper, "not available")
-}
-
-// Stage writes the layer into an empty directory.
-func Stage(ctx context.Context, dir string, tarSplit io.Writer, stack view.Stack, o Options) (Blob, error) {
-	return Blob{}, kimg.Errorf(kimg.ErrUnsupported, stack.Upper, "not available")
+// leave gives up one use of a directory. The last one gives the staged directory its metadata and closes it.
+func (x *run) leave(d *dir) (err error) {
+	for ; d != nil && d.users.Add(-1) == 0; d = d.parent {
+		if d.staged >= 0 && err == nil && !x.failed.Load() {
+			err = x.stage.finishDir(d)
+		}
+		x.tree.close(d)
+	}
+	return err
 }
