@@ -31,13 +31,16 @@ type Item struct {
 }
 
 // String returns the item on one line.
-func (i Item) String() string { return fmt.Sprintf("%+v", struct{ Item }{i}) }
+func (i Item) String() string {
+	type plain Item // without this method
+	return fmt.Sprintf("%q %+v", i.Type, plain(i))
+}
 
 // Snapshot describes everything in a directory, sorted by path, the directory itself not included. Change the items
 // before comparing what should not count, such as nanoseconds.
 func Snapshot(dir string) ([]Item, error) {
 	var items []Item
-	first := map[uint64]string{}
+	first := map[uint64]int{} // index of the first name of a file
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || path == dir {
 			return err
@@ -48,10 +51,11 @@ func Snapshot(dir string) ([]Item, error) {
 			return fmt.Errorf("%s: %w", rel, err)
 		}
 		if ino != 0 {
-			if _, ok := first[ino]; !ok {
-				first[ino] = rel
+			if i, ok := first[ino]; ok {
+				items[i].Group, item.Group = items[i].Path, items[i].Path
+			} else {
+				first[ino] = len(items)
 			}
-			item.Group = first[ino]
 		}
 		items = append(items, item)
 		return nil

@@ -235,7 +235,7 @@ func randomNode(r *rand.Rand, n *Node, files []string) {
 		}
 	case k < 16:
 		n.Type = 'l'
-		n.Link = strings.Repeat("../target", 1+r.IntN(30))
+		n.Link = strings.Repeat("/target", 1+r.IntN(30))
 	case k < 18 && len(files) > 0:
 		*n = Node{Path: n.Path, Type: 'h', Link: files[r.IntN(len(files))]}
 	case k == 18:
