@@ -1,0 +1,61 @@
+package commit
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/convert/docker"
+	"github.com/kimg/kimg/layerdiff"
+)
+
+// Options says how a container becomes an image. The zero value makes an unnamed OCI image, now, and keeps the
+// container.
+type Options struct {
+	Format convert.Format // empty: OCI
+	Names  []string       // in the store, as users write them; ignored by [Reference]
+
+	Author    string     // empty: the one of the container's configuration
+	Message   string     // the comment of the image and of its newest history entry
+	CreatedBy string     // of the newest history entry; empty: the one of the container's state
+	Created   *time.Time // of image and history entry; nil: now
+
+	// OmitHistory leaves the image without any history, that of the base image included.
+	OmitHistory bool
+
+	Annotations      map[string]string // added to the manifest, over those of the base image
+	UnsetAnnotations []string          // removed from it
+
+	// Change edits the configuration of this image only: the container's state stays as it is.
+	Change func(*docker.Image) error
+
+	Remove         bool // removes the container when the image is recorded; see [Container]
+	Force          bool // commits although the container's content cannot be trusted after a crash
+	SkipUnreadable bool // lists files that cannot be opened in Result.LeftOut instead of failing
+
+	Jobs     int               // files read at the same time; 0 is one per processor
+	Logger   *slog.Logger      // nil discards
+	Progress func(bytes int64) // told how much of the new layer is done; may be nil
+}
+
+func (o Options) format() convert.Format {
+	if o.Format == "" {
+		return convert.OCI
+	}
+	return o.Format
+}
+
+// Result says what a commit made.
+type Result struct {
+	ImageID        string          // 64 hexadecimal digits: the digest of the configuration
+	ManifestDigest digest.Digest   // of the manifest as it was written
+	ConfigDigest   digest.Digest   //
+	DiffIDs        []digest.Digest // base first, the new layer last
+	Names          []string        // normalised
+	Layer          layerdiff.Blob  // the new layer; Layer.Empty when nothing had changed
+	LayerExisted   bool            // the store had an equal layer already
+	Removed        bool            // the container is gone
+	Report         convert.Report  // what the format could not say, and what had to be changed
+}

@@ -1,0 +1,158 @@
+package commit
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/copydata"
+	"github.com/kimg/kimg/layerdiff"
+	"github.com/kimg/kimg/layerdiff/view"
+	"github.com/kimg/kimg/store"
+)
+
+// plan is everything a commit knows before it reads the container's files.
+type plan struct {
+	st        *store.Store
+	container *store.Container
+	state     *copydata.CopyData
+	base      []store.LayerInfo // the layers of the base image, base first
+	baseInfo  baseImage
+	parent    string // id of the newest layer of the base image; "": none
+	stack     view.Stack
+	uids      layerdiff.IDMap
+	gids      layerdiff.IDMap
+	created   time.Time
+	o         Options
+}
+
+// baseImage is what the new image says about the one it was made from.
+type baseImage struct {
+	id     string
+	name   string
+	digest digest.Digest
+
+	inherited map[string]string // the annotations of its manifest
+}
+
+// annotations say what the new image was made from (OCI image specification, "Pre-Defined Annotation Keys").
+func (b baseImage) annotations() map[string]string {
+	all := map[string]string{}
+	if b.digest != "" {
+		all[ispec.AnnotationBaseImageDigest] = b.digest.String()
+	}
+	if b.name != "" {
+		all[ispec.AnnotationBaseImageName] = b.name
+	}
+	return all
+}
+
+// open reads the container's state and finds what it stands on. Nothing is changed.
+func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, error) {
+	if o.format() != convert.OCI && o.format() != convert.DockerV2S2 {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, "commit", "format %s", kimg.Quote(string(o.Format)))
+	}
+	c, err := st.Container(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if c.Foreign {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, c.Name,
+			"the container was not made by kimg; its settings cannot be read yet, and an image without them would be wrong")
+	}
+	p := &plan{st: st, container: c, o: o}
+	if p.state, err = copydata.Load(st.Dir(), c.ID); err != nil {
+		return nil, err
+	}
+	if err := p.findBase(ctx); err != nil {
+		return nil, err
+	}
+	stack := c.Stack
+	if o.Force {
+		stack = c.StackUnchecked
+	}
+	if p.stack, p.uids, p.gids, err = stack(ctx); err != nil {
+		return nil, err
+	}
+	p.created = time.Now().UTC()
+	if o.Created != nil {
+		p.created = o.Created.UTC()
+	}
+	return p, nil
+}
+
+// findBase reads the layers of the image the container was made from, and checks that the state speaks of them.
+func (p *plan) findBase(ctx context.Context) error {
+	diffIDs := p.state.Config().Docker().RootFS.DiffIDs
+	img, err := p.container.Base(ctx)
+	if err != nil {
+		return kimg.Errorf(kimg.ErrDamaged, p.container.Name, "its image: %w", err)
+	}
+	if img == nil {
+		if len(diffIDs) != 0 {
+			return kimg.Errorf(kimg.ErrState, p.container.Name, "the state has %d layers below, the container has none", len(diffIDs))
+		}
+		return nil
+	}
+	if p.base, err = img.Layers(ctx); err != nil {
+		return err
+	}
+	if len(p.base) != len(diffIDs) {
+		return kimg.Errorf(kimg.ErrState, p.container.Name, "the state has %d layers below, the image has %d", len(diffIDs), len(p.base))
+	}
+	for i, l := range p.base {
+		if l.DiffID != "" && l.DiffID != diffIDs[i] {
+			return kimg.Errorf(kimg.ErrState, p.container.Name, "layer %d of the image has diffID %s, the state says %s", i, l.DiffID, diffIDs[i])
+		}
+		p.base[i].DiffID = diffIDs[i]
+	}
+	p.parent = img.TopLayer
+	p.baseInfo = baseImage{id: img.ID, name: p.state.ImageName(), digest: img.Digest}
+	if source := p.state.Source(); len(source.Manifest) > 0 {
+		m, err := convert.ParseManifest(source.Manifest)
+		if err != nil {
+			return kimg.Wrap(p.container.Name, err)
+		}
+		p.baseInfo.inherited = m.Annotations
+	}
+	return nil
+}
+
+// diff returns the options of the walk.
+func (p *plan) diff(links bool) layerdiff.Options {
+	return layerdiff.Options{
+		UIDs: p.uids, GIDs: p.gids, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
+		Logger: p.o.Logger, Progress: p.o.Progress,
+	}
+}
+
+// measure fills in the sizes of base layers that the store does not know, by producing them once.
+func (p *plan) measure(ctx context.Context) error {
+	for i, l := range p.base {
+		if l.Size >= 0 {
+			continue
+		}
+		var n counter
+		if err := p.st.ExportLayer(ctx, l.ID, &n); err != nil {
+			return err
+		}
+		p.base[i].Size = int64(n)
+	}
+	return nil
+}
+
+type counter int64
+
+func (c *counter) Write(b []byte) (int, error) { *c += counter(len(b)); return len(b), nil }
+
+func (p *plan) log() *slog.Logger {
+	if p.o.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return p.o.Logger
+}

@@ -1,0 +1,88 @@
+package commit
+
+import (
+	"context"
+	"strings"
+
+	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/image"
+	"github.com/containers/image/v5/types"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/store"
+)
+
+// Reference returns the image a container would be committed to, as a reference that copy.Image copies to any
+// transport. Nothing is read until the copy asks for it. The layers are offered uncompressed under their diffIDs; the
+// destination's options decide on compression. A file that changes between the pass that hashes it and the pass that
+// copies it fails the copy.
+//
+// Options.Names and Options.Remove have no meaning here.
+func Reference(st *store.Store, id string, o Options) (types.ImageReference, error) {
+	c, err := st.Container(context.Background(), id)
+	if err != nil {
+		return nil, err
+	}
+	return &containerRef{st: st, id: c.ID, o: o}, nil
+}
+
+// containerRef is a container seen as an image. It can be read only.
+type containerRef struct {
+	st *store.Store
+	id string
+	o  Options
+
+	opened *source // set by Copy: the container is hashed already
+}
+
+// transport is the transport of references to containers. It has a name, for policies and messages, and no syntax: a
+// reference needs a store that is open, so it is not registered and cannot be parsed.
+type transport struct{}
+
+// Name implements types.ImageTransport.
+func (transport) Name() string { return "kimg-container" }
+
+// ParseReference implements types.ImageTransport.
+func (transport) ParseReference(string) (types.ImageReference, error) {
+	return nil, kimg.Errorf(kimg.ErrUnsupported, "kimg-container", "a container is referred to by commit.Reference, not by text")
+}
+
+// ValidatePolicyConfigurationScope implements types.ImageTransport.
+func (transport) ValidatePolicyConfigurationScope(scope string) error {
+	if scope != "" && strings.Trim(scope, "0123456789abcdef") != "" {
+		return kimg.Errorf(kimg.ErrInvalid, "kimg-container", "a policy scope is a container id")
+	}
+	return nil
+}
+
+func (r *containerRef) Transport() types.ImageTransport         { return transport{} }
+func (r *containerRef) StringWithinTransport() string           { return r.id }
+func (r *containerRef) DockerReference() reference.Named        { return nil }
+func (r *containerRef) PolicyConfigurationIdentity() string     { return r.id }
+func (r *containerRef) PolicyConfigurationNamespaces() []string { return []string{""} }
+
+// NewImage implements types.ImageReference. The caller closes the image.
+func (r *containerRef) NewImage(ctx context.Context, sys *types.SystemContext) (types.ImageCloser, error) {
+	src, err := r.NewImageSource(ctx, sys)
+	if err != nil {
+		return nil, err
+	}
+	return image.FromSource(ctx, sys, src)
+}
+
+// NewImageSource implements types.ImageReference: it reads and hashes what the container changed. The caller closes the
+// source.
+func (r *containerRef) NewImageSource(ctx context.Context, _ *types.SystemContext) (types.ImageSource, error) {
+	if r.opened != nil {
+		return r.opened, nil
+	}
+	return r.source(ctx)
+}
+
+func (r *containerRef) NewImageDestination(context.Context, *types.SystemContext) (types.ImageDestination, error) {
+	return nil, kimg.Errorf(kimg.ErrUnsupported, r.id, "a container cannot be written as an image")
+}
+
+func (r *containerRef) DeleteImage(context.Context, *types.SystemContext) error {
+	return kimg.Errorf(kimg.ErrUnsupported, r.id, "a container cannot be deleted as an image")
+}

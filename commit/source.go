@@ -1,0 +1,122 @@
+package commit
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/layerdiff"
+)
+
+// source is one image of a container: its documents, and the layers produced when they are asked for.
+type source struct {
+	ref  *containerRef
+	plan *plan
+	blob layerdiff.Blob // the new layer, as the first pass hashed it
+	docs documents
+}
+
+// source makes the pass that learns the new layer's digest and writes the documents.
+func (r *containerRef) source(ctx context.Context) (*source, error) {
+	p, err := open(ctx, r.st, r.id, r.o)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.measure(ctx); err != nil {
+		return nil, err
+	}
+	s := &source{ref: r, plan: p}
+	hash := p.diff(false)
+	hash.Progress = nil // the bytes are counted when they are copied
+	if s.blob, err = layerdiff.Write(ctx, io.Discard, p.stack, hash); err != nil {
+		return nil, kimg.Wrap(p.container.Name, err)
+	}
+	if s.docs, err = p.documents(s.blob); err != nil {
+		return nil, kimg.Wrap(p.container.Name, err)
+	}
+	return s, nil
+}
+
+// Reference implements types.ImageSource.
+func (s *source) Reference() types.ImageReference { return s.ref }
+
+// Close implements types.ImageSource. There is nothing to release.
+func (s *source) Close() error { return nil }
+
+// GetManifest implements types.ImageSource.
+func (s *source) GetManifest(_ context.Context, instance *digest.Digest) ([]byte, string, error) {
+	if instance != nil {
+		return nil, "", kimg.Errorf(kimg.ErrNotFound, instance.String(), "a container is one image, not a list")
+	}
+	return s.docs.manifest, s.docs.manifestType, nil
+}
+
+// GetSignatures implements types.ImageSource: a container has none.
+func (s *source) GetSignatures(context.Context, *digest.Digest) ([][]byte, error) { return nil, nil }
+
+// LayerInfosForCopy implements types.ImageSource: the manifest's layers are what is offered.
+func (s *source) LayerInfosForCopy(context.Context, *digest.Digest) ([]types.BlobInfo, error) {
+	return nil, nil
+}
+
+// HasThreadSafeGetBlob implements types.ImageSource: layers may be read side by side.
+func (s *source) HasThreadSafeGetBlob() bool { return true }
+
+// GetBlob implements types.ImageSource. A layer is produced while it is read; closing the reader stops that.
+func (s *source) GetBlob(ctx context.Context, info types.BlobInfo, _ types.BlobInfoCache) (io.ReadCloser, int64, error) {
+	if info.Digest == digest.FromBytes(s.docs.config) {
+		return io.NopCloser(bytes.NewReader(s.docs.config)), int64(len(s.docs.config)), nil
+	}
+	if !s.blob.Empty && info.Digest == s.blob.DiffID {
+		return stream(ctx, s.writeNewest), s.blob.Size, nil
+	}
+	for _, l := range s.plan.base {
+		if l.DiffID == info.Digest {
+			return stream(ctx, func(ctx context.Context, w io.Writer) error { return s.plan.st.ExportLayer(ctx, l.ID, w) }), l.Size, nil
+		}
+	}
+	return nil, 0, kimg.Errorf(kimg.ErrNotFound, info.Digest.String(), "the image has no such blob")
+}
+
+// writeNewest reads the container again, and fails when it is not what was hashed.
+func (s *source) writeNewest(ctx context.Context, w io.Writer) error {
+	got, err := layerdiff.Write(ctx, w, s.plan.stack, s.plan.diff(false))
+	if err != nil {
+		return err
+	}
+	if got.DiffID != s.blob.DiffID || got.Size != s.blob.Size {
+		return kimg.Errorf(kimg.ErrBusy, s.plan.container.Name,
+			"the container changed while it was read; commit it again when nothing writes to it")
+	}
+	return nil
+}
+
+// stream runs write behind a reader. The reader's end carries write's error.
+func stream(ctx context.Context, write func(context.Context, io.Writer) error) io.ReadCloser {
+	ctx, cancel := context.WithCancel(ctx)
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.CloseWithError(write(ctx, w))
+	}()
+	return &streamReader{PipeReader: r, cancel: cancel, done: done}
+}
+
+type streamReader struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// Close stops the writer and waits for it, so that nothing reads the container when the copy is over.
+func (s *streamReader) Close() error {
+	s.cancel()
+	err := s.PipeReader.Close()
+	<-s.done
+	return err
+}
