@@ -3,6 +3,7 @@ package userns
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -41,10 +42,10 @@ func openTarget(pid int) (t target, err error) {
 // join starts the program in the namespaces of a process and waits until it is up there.
 func join(who identity, p place, o Options) (*os.Process, error) {
 	t, err := openTarget(p.holder.pid)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, errGone
+	}
 	if err != nil {
-		if _, gone := os.Stat(procPath(p.holder.pid, "")); errors.Is(gone, os.ErrNotExist) {
-			return nil, errGone
-		}
 		return nil, kimg.Wrap(object, err)
 	}
 	defer t.close()

@@ -56,7 +56,7 @@ func (k keeper) busy() bool {
 // maxRecord bounds what is read of a keeper's record.
 const maxRecord = 1 << 20
 
-// findKeeper returns the living keeper of a room, or nil. What the record says is believed only while its lock is held, and
+// findKeeper returns the living keeper of a room, nil when there is none, errGone when one is coming or going. What the record says is believed only while its lock is held, and
 // only about a process of this user, started when the record says so, in another user namespace.
 func (r room) findKeeper(uid int) (*keeper, error) {
 	f, err := r.open("keeper")
@@ -72,6 +72,9 @@ func (r room) findKeeper(uid int) (*keeper, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(text) == 0 {
+		return nil, errGone // whoever started it died before it could write; it will leave, or be ready soon
+	}
 	k, err := parseKeeper(string(text))
 	if err == nil {
 		err = k.valid(uid)
@@ -79,6 +82,9 @@ func (r room) findKeeper(uid int) (*keeper, error) {
 	if err != nil {
 		if held, err := heldByOthers(f); err == nil && !held {
 			return nil, nil // it died just now
+		}
+		if errors.Is(err, errGone) {
+			return nil, err
 		}
 		// A lock without its owner in sight: it lives in another pid namespace, that is in another container.
 		return nil, kimg.Errorf(kimg.ErrBusy, f.Name(), "the namespace of this run directory is kept by a process that cannot be reached: %w", err)
@@ -99,10 +105,17 @@ func (p process) valid(uid int) error {
 		return fmt.Errorf("process %d is of another user", p.pid)
 	}
 	same, err := sameNamespace(p.pid, "user")
-	if err == nil && same {
-		err = fmt.Errorf("process %d is in no namespace of its own", p.pid)
+	if err != nil {
+		return err
 	}
-	return err
+	if same {
+		return fmt.Errorf("process %d is in no namespace of its own", p.pid)
+	}
+	// A dying process is without its mounts for a while before its locks go.
+	if _, err := namespaceOf(procPath(p.pid, "ns/mnt")); err != nil {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	return nil
 }
 
 // startKeeper starts a keeper and returns when it is ready. The caller holds the room's start lock, and the users lock
@@ -138,7 +151,7 @@ func (r room) startKeeper(who identity, log *slog.Logger) (*keeper, error) {
 	}
 	k, err := r.findKeeper(who.uid)
 	if err == nil && k == nil {
-		err = kimg.Errorf(kimg.ErrDenied, object, "its keeper was ended by somebody")
+		err = errGone
 	}
 	return k, err
 }

@@ -204,8 +204,7 @@ func TestKilledKeeper(t *testing.T) {
 	})
 	for range 25 {
 		r := u.run(t, "keep-exit", "0")
-		if r.status != 0 && !strings.Contains(r.err, "keeper") && !strings.Contains(r.err, "keeps ending") &&
-			!strings.Contains(r.err, "before it was ready") {
+		if r.status != 0 && !strings.Contains(r.err, "before it was ready") {
 			t.Errorf("status %d: %s", r.status, r.err)
 		}
 	}
@@ -233,7 +232,9 @@ func TestFalseRecords(t *testing.T) {
 			t.Errorf("%s, not locked: %s", name, got)
 		}
 		eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
-
+		if text == "" {
+			continue // locked, that is a keeper about to be ready
+		}
 		f, err := os.OpenFile(record, os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)

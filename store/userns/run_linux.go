@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/kimg/kimg"
 	"golang.org/x/sys/unix"
@@ -23,7 +24,7 @@ func Needed() bool { return os.Geteuid() != 0 }
 // It returns the child's exit status, 128+n if signal n ended it. With an error the program was not run: class denied when the
 // system forbids user namespaces, busy when another process holds the keeper's locks. Run waits for its child and is not
 // meant for use by several goroutines at once.
-func Run(o Options) (exit int, err error) {
+func Run(o Options) (int, error) {
 	// The kernel ends a child when the thread that made it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -41,25 +42,39 @@ func Run(o Options) (exit int, err error) {
 	relay := startRelay()
 	defer relay.stop()
 
-	for range attempts {
+	var exit int
+	err := untilSettled(func() error {
 		place, err := choose(who, o)
 		if err != nil {
-			return 1, err
+			return err
 		}
-		exit, err := place.run(who, o, relay)
-		place.close()
-		if !errors.Is(err, errGone) {
-			return exit, err
-		}
+		defer place.close()
+		exit, err = place.run(who, o, relay)
+		return err
+	})
+	if err != nil {
+		return 1, err
 	}
-	return 1, kimg.Errorf(kimg.ErrBusy, object, "%w", errGone)
+	return exit, nil
 }
 
-// attempts is how often a namespace may end between our choosing and our joining it.
-const attempts = 5
+// errGone says that the process holding the chosen namespace is about to end, or ended before it was joined.
+var errGone = errors.New("the process that holds it is ending")
 
-// errGone says that the process holding the chosen namespace ended before it was joined. Trying again helps.
-var errGone = errors.New("the process holding it keeps ending")
+// untilSettled tries again for as long as something meets a namespace that is on its way out.
+func untilSettled(something func() error) error {
+	deadline := time.Now().Add(lockWait)
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := something()
+		if !errors.Is(err, errGone) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return kimg.Errorf(kimg.ErrBusy, object, "%w", err)
+		}
+		time.Sleep(pause)
+	}
+}
 
 // place is the namespace chosen for a command.
 type place struct {
