@@ -71,26 +71,6 @@ func (c *Container) Mounted() (path string, n int, err error) {
 	return l.MountPoint, l.MountCount, nil
 }
 
-// heal clears the count of a mount that is gone: the process or namespace that held it was killed. Files somebody wrote
-// into the bare directory meanwhile are kept and named, not hidden below a new mount.
-func (c *Container) heal() error {
-	l, err := c.s.st.Layer(c.LayerID)
-	if err != nil {
-		return wrap(c.Name, err)
-	}
-	if l.MountCount == 0 || l.MountPoint == "" {
-		return nil
-	}
-	if ok, err := mounted(l.MountPoint); err != nil || ok {
-		return wrap(c.Name, err)
-	}
-	if entries, err := os.ReadDir(l.MountPoint); err == nil && len(entries) > 0 {
-		return kimg.Errorf(kimg.ErrDamaged, c.Name, "the mount at %s is gone, and files were written into the bare directory: move them away", l.MountPoint)
-	}
-	_, err = c.s.st.Unmount(c.LayerID, true)
-	return wrap(c.Name, err)
-}
-
 func mounted(path string) (bool, error) {
 	ok, err := mount.Mounted(path)
 	if errors.Is(err, os.ErrNotExist) {
