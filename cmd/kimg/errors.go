@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,6 +55,14 @@ type errorJSON struct {
 	Message string     `json:"message"`
 }
 
+// joined returns the first failure, which decides the class; a second one, of taking something back, follows it.
+func joined(err, back error) error {
+	if err == nil || back == nil {
+		return cmp.Or(err, back)
+	}
+	return &kimg.Error{Class: kimg.ClassOf(err), Err: fmt.Errorf("%w; then: %w", err, back)}
+}
+
 // report prints a failure, one line, and returns the exit code for it.
 func (a *app) report(op string, err error) int {
 	var passed status
@@ -67,6 +76,10 @@ func (a *app) report(op string, err error) int {
 	var wrong usageError
 	if errors.As(err, &wrong) {
 		code = exitUsage
+	}
+	var not notRun
+	if errors.As(err, &not) {
+		code = not.code
 	}
 	if interrupted := a.sig.exitCode(); interrupted != 0 {
 		code = interrupted

@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/containers/storage/pkg/reexec"
+
+	"github.com/kimg/kimg/store/userns"
 )
 
 func main() {
@@ -16,5 +18,6 @@ func main() {
 	if reexec.Init() {
 		return
 	}
+	userns.Init()
 	os.Exit(run(os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }

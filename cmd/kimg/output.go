@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -77,4 +78,48 @@ func (a *app) templateLine(t *template.Template, item any) error {
 func toJSON(v any) (string, error) {
 	data, err := json.Marshal(v)
 	return string(data), err
+}
+
+// printTemplate prints the rows of a list through a template.
+func printTemplate[T any](a *app, format string, rows []T) error {
+	t, err := parseTemplate(format)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := a.templateLine(t, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printNames prints the objects a command has dealt with, one a line. member names them in JSON.
+func (a *app) printNames(member string, names []string) error {
+	if a.flags.json {
+		return a.printJSON(map[string]any{"schema": schema, member: names})
+	}
+	for _, name := range names {
+		a.println(name)
+	}
+	return nil
+}
+
+// orNone is what people are shown for an empty cell.
+func orNone(text, none string) string {
+	if text == "" {
+		return none
+	}
+	return text
+}
+
+// boolText is true or false, as filters write it.
+func boolText(b bool) string { return strconv.FormatBool(b) }
+
+// orEmpty makes a list of nothing print as [] in JSON.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }

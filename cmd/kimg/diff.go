@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/layerdiff"
+	"github.com/kimg/kimg/layerdiff/view"
+	"github.com/kimg/kimg/store"
+)
+
+// diffOptions are the flags of kimg diff.
+type diffOptions struct {
+	*app
+	tar  bool
+	file string
+}
+
+func newDiff(a *app) *cobra.Command {
+	o := &diffOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "diff [flags] CTR|IMAGE",
+		Short: "List what a container changed, or what the newest layer of an image changed",
+		Long: `List what a container changed, or what the newest layer of an image changed: A for added, C for changed, D for deleted. With
+--tar the changes are a layer, an uncompressed tar whose bytes depend on the changes only.`,
+		Example: "  kimg diff CTR\n  kimg diff --json CTR\n  kimg diff --tar -o layer.tar CTR",
+		Args:    args(1, 1),
+		RunE:    a.withStore(anyNamespace, o.check, o.run),
+	}
+	cmd.Flags().BoolVar(&o.tar, "tar", false, "write the changes as a tar layer")
+	cmd.Flags().StringVarP(&o.file, "output", "o", "", "write the tar to a `file` (default: standard output)")
+	return cmd
+}
+
+func (o *diffOptions) check([]string) error {
+	if o.file != "" && !o.tar {
+		return usagef("--output", "needs --tar")
+	}
+	if out, ok := o.out.(*os.File); o.tar && o.toStdout() && ok && terminal(out) {
+		return usagef("--tar", "standard output is a terminal; use -o FILE")
+	}
+	return nil
+}
+
+func (o *diffOptions) toStdout() bool { return o.file == "" || o.file == "-" }
+
+// changed is where changes are read from.
+type changed struct {
+	stack   view.Stack
+	options layerdiff.Options
+}
+
+func (o *diffOptions) run(ctx context.Context, st *store.Store, args []string) error {
+	source, err := o.find(ctx, st, args[0])
+	if err != nil {
+		return err
+	}
+	if o.tar {
+		return o.writeTar(ctx, source)
+	}
+	list := []changeJSON{}
+	for c, err := range layerdiff.Changes(ctx, source.stack, source.options) {
+		if err != nil {
+			return err
+		}
+		if o.flags.json {
+			list = append(list, newChangeJSON(c))
+			continue
+		}
+		o.println(c.Kind.String() + " " + c.Path)
+	}
+	if o.flags.json {
+		return o.printJSON(struct {
+			Schema  int          `json:"schema"`
+			Changes []changeJSON `json:"changes"`
+		}{schema, list})
+	}
+	return nil
+}
+
+// find looks for a container first, then for an image.
+func (o *diffOptions) find(ctx context.Context, st *store.Store, ref string) (changed, error) {
+	options := layerdiff.Options{Jobs: o.flags.jobs, Logger: o.log}
+	c, err := container(ctx, st, ref)
+	if err == nil {
+		stack, uids, gids, err := c.Stack(ctx, store.StackOptions{})
+		options.UIDs, options.GIDs = uids, gids
+		return changed{stack, options}, err
+	}
+	if kimg.ClassOf(err) != kimg.ErrNotFound {
+		return changed{}, err
+	}
+	img, err := image(ctx, st, ref)
+	if kimg.ClassOf(err) == kimg.ErrNotFound {
+		return changed{}, kimg.Errorf(kimg.ErrNotFound, ref, "neither a container nor an image")
+	}
+	if err != nil {
+		return changed{}, err
+	}
+	stack, err := img.Stack(ctx)
+	return changed{stack, options}, err
+}
+
+// changeJSON is one change in results.
+type changeJSON struct {
+	Path string `json:"path"`
+	Kind string `json:"kind"` // A, C or D
+	Type string `json:"type"` // as find -type has them, h for another name of a file
+	Size int64  `json:"size"`
+	UID  uint32 `json:"uid"` // as the container sees it
+	GID  uint32 `json:"gid"`
+	Mode string `json:"mode"` // octal
+	Link string `json:"link,omitempty"`
+}
+
+func newChangeJSON(c layerdiff.Change) changeJSON {
+	return changeJSON{
+		Path: c.Path, Kind: c.Kind.String(), Type: c.Type.String(), Size: c.Size, UID: c.UID, GID: c.GID,
+		Mode: fmt.Sprintf("%04o", c.Mode), Link: c.Link,
+	}
+}
+
+func (o *diffOptions) writeTar(ctx context.Context, source changed) error {
+	if o.toStdout() {
+		_, err := layerdiff.Write(ctx, o.stdout, source.stack, source.options)
+		return err
+	}
+	file, err := newResultFile(o.file, 0, mayReplace)
+	if err != nil {
+		return err
+	}
+	defer file.abort()
+	blob, err := o.writeFile(ctx, file.f, source)
+	if err == nil {
+		err = file.finish()
+	}
+	if err != nil || !o.flags.json {
+		return err
+	}
+	return o.printJSON(struct {
+		Schema int `json:"schema"`
+		layerJSON
+	}{schema, newLayerJSON(blob)})
+}
+
+func (o *diffOptions) writeFile(ctx context.Context, f io.Writer, source changed) (layerdiff.Blob, error) {
+	w := bufio.NewWriterSize(f, 1<<20)
+	blob, err := layerdiff.Write(ctx, w, source.stack, source.options)
+	if err == nil {
+		err = w.Flush()
+	}
+	return blob, kimg.Wrap(o.file, err)
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/containers/storage/types"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/store"
+)
+
+// fromOptions are the flags of kimg from.
+type fromOptions struct {
+	*app
+	name, pull, platform string
+	cidFile              string
+	uidMap, gidMap       []string
+	subUID, subGID       string
+}
+
+func newFrom(a *app) *cobra.Command {
+	o := &fromOptions{app: a}
+	cmd := &cobra.Command{
+		Use:     "from [flags] IMAGE|scratch",
+		Short:   "Make a working container from an image and print its name",
+		Example: "  kimg from alpine\n  kimg from --name build --platform linux/arm64 registry.example/app:1\n  kimg from scratch",
+		Args:    args(1, 1),
+		RunE:    a.withStore(anyNamespace, o.check, o.run),
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.name, "name", "", "`name` of the container (default: made from the image's)")
+	f.StringVar(&o.pull, "pull", "missing", "when to ask a registry: `policy` missing or never")
+	f.StringVar(&o.platform, "platform", "", "choose the image for `os/arch[/variant]`")
+	f.StringVar(&o.cidFile, "cidfile", "", "write the container's ID to a new `file`")
+	f.StringArrayVar(&o.uidMap, "uidmap", nil, "map user ids: `container:host:size`; may repeat")
+	f.StringArrayVar(&o.gidMap, "gidmap", nil, "map group ids: `container:host:size`; may repeat (default: as --uidmap)")
+	f.StringVar(&o.subUID, "subuidname", "", "map the user ids that /etc/subuid gives to `name`")
+	f.StringVar(&o.subGID, "subgidname", "", "map the group ids that /etc/subgid gives to `name` (default: as --subuidname)")
+	return cmd
+}
+
+func (o *fromOptions) check(args []string) error {
+	switch o.pull {
+	case "missing", "never":
+	case "always", "newer":
+		return kimg.Errorf(kimg.ErrUnsupported, "--pull", "%s asks a registry, and registries are not supported", o.pull)
+	default:
+		return usagef("--pull", "%s is none of missing, never, always, newer", kimg.Quote(o.pull))
+	}
+	if _, err := parsePlatform(o.platform); err != nil {
+		return err
+	}
+	if (len(o.uidMap) > 0 || len(o.gidMap) > 0) && (o.subUID != "" || o.subGID != "") {
+		return usagef("--subuidname", "cannot be used together with --uidmap and --gidmap")
+	}
+	_, err := imageName(args[0])
+	return err
+}
+
+// containerJSON is one working container in results.
+type containerJSON struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Image   string `json:"image"`   // name it was made from, empty for scratch
+	ImageID string `json:"imageID"` // empty for scratch
+}
+
+func (o *fromOptions) run(ctx context.Context, st *store.Store, args []string) error {
+	maps, err := o.idMaps()
+	if err != nil {
+		return err
+	}
+	base, err := o.base(ctx, st, args[0])
+	if err != nil {
+		return err
+	}
+	file, err := newResultFile(o.cidFile, 4<<10, mustBeNew)
+	if err != nil {
+		return err
+	}
+	defer file.abort()
+	c, err := st.NewContainer(ctx, base, store.ContainerOptions{Name: o.name, ImageName: args[0], UIDMap: maps.UIDMap, GIDMap: maps.GIDMap})
+	if err != nil {
+		return err
+	}
+	if err := file.write([]byte(c.ID)); err != nil {
+		return joined(err, c.Remove(context.WithoutCancel(ctx)))
+	}
+	if o.flags.json {
+		return o.printJSON(struct {
+			Schema int `json:"schema"`
+			containerJSON
+		}{schema, containerJSON{ID: c.ID, Name: c.Name, Image: args[0], ImageID: c.ImageID}})
+	}
+	o.println(c.Name)
+	return nil
+}
+
+// base finds the image, nil for scratch.
+func (o *fromOptions) base(ctx context.Context, st *store.Store, ref string) (*store.Image, error) {
+	if ref == "scratch" {
+		return nil, nil
+	}
+	name, err := imageName(ref)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := parsePlatform(o.platform)
+	if err != nil {
+		return nil, err
+	}
+	return st.Resolve(ctx, name, platform)
+}
+
+// idMaps parses the flags that map ids; an empty map is the identity.
+func (o *fromOptions) idMaps() (*types.IDMappingOptions, error) {
+	if len(o.uidMap)+len(o.gidMap) == 0 && o.subUID == "" && o.subGID == "" {
+		return &types.IDMappingOptions{}, nil
+	}
+	maps, err := types.ParseIDMapping(o.uidMap, o.gidMap, o.subUID, o.subGID)
+	if err == nil {
+		return maps, nil
+	}
+	if o.subUID != "" || o.subGID != "" {
+		return nil, &kimg.Error{Class: kimg.ErrDenied, Object: "subordinate ids", Err: err}
+	}
+	return nil, usagef("--uidmap", "%w", err)
+}
+
+// parsePlatform parses os/arch[/variant]; nothing is nil.
+func parsePlatform(text string) (*ispec.Platform, error) {
+	if text == "" {
+		return nil, nil
+	}
+	parts := strings.Split(strings.ToLower(text), "/")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		return nil, usagef("--platform", "%s is not os/arch[/variant]", kimg.Quote(text))
+	}
+	p := &ispec.Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	return p, nil
+}
