@@ -72,11 +72,7 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 	if err := p.findBase(ctx); err != nil {
 		return nil, err
 	}
-	stack := c.Stack
-	if o.Force {
-		stack = c.StackUnchecked
-	}
-	if p.stack, p.uids, p.gids, err = stack(ctx); err != nil {
+	if p.stack, p.uids, p.gids, err = c.Stack(ctx, store.StackOptions{Force: o.Force}); err != nil {
 		return nil, err
 	}
 	p.created = time.Now().UTC()

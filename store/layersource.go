@@ -29,10 +29,6 @@ type LayerSource interface {
 	Stream(ctx context.Context, w io.Writer) error
 }
 
-// TarSplitFile returns a file for the tar-split record of a layer that is staged in dir. It has no name and lies on the
-// store's file system. The caller closes it, or hands it on in [Staged].
-func TarSplitFile(dir string) (*os.File, error) { return unlinkedTemp(dir + "/..") }
-
 // StagedLayer is a layer of a [Tx] that is applied when the change is recorded.
 type StagedLayer struct {
 	ID       string // of the layer it will be: by containers/image's scheme; of the parent when Empty

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
@@ -34,6 +35,21 @@ func NormalizeName(name string) (string, error) {
 		return named.String(), nil
 	}
 	return reference.TagNameOnly(named).String(), nil
+}
+
+// NormalizeNames normalises every name and drops repetitions.
+func NormalizeNames(names []string) ([]string, error) {
+	var full []string
+	for _, n := range names {
+		name, err := NormalizeName(n)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(full, name) {
+			full = append(full, name)
+		}
+	}
+	return full, nil
 }
 
 // qualified tells whether a name begins with a registry, by the rule every tool uses.

@@ -62,16 +62,11 @@ func (p *imagePut) prepare() error {
 	if err := p.rec.validate(); err != nil {
 		return err
 	}
-	p.names = nil
-	for _, n := range p.rec.Names {
-		name, err := NormalizeName(n)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(p.names, name) {
-			p.names = append(p.names, name)
-		}
+	names, err := NormalizeNames(p.rec.Names)
+	if err != nil {
+		return err
 	}
+	p.names = names
 	p.before = imageBefore{Owners: map[string]string{}}
 	old, err := p.s.exactImage(p.rec.ID())
 	if err != nil {

@@ -16,23 +16,15 @@ import (
 	"github.com/kimg/kimg/layerdiff/view"
 )
 
-// Stack returns the directories the container is made of, top first, and the id maps under which the upper one was
-// written. Class unsupported: the store's driver has no such directories, or they do not hold plain files (see
-// [Store.Info]). Class damaged: the container was mounted without syncs when the machine went down; StackUnchecked
-// gives the directories all the same.
-func (c *Container) Stack(ctx context.Context) (view.Stack, layerdiff.IDMap, layerdiff.IDMap, error) {
-	stack, uids, gids, err := c.StackUnchecked(ctx)
-	if err == nil {
-		err = c.checkVolatile(stack)
-	}
-	if err != nil {
-		return view.Stack{}, nil, nil, err
-	}
-	return stack, uids, gids, nil
+// StackOptions say what [Container.Stack] overlooks.
+type StackOptions struct {
+	Force bool // files that a power cut may have emptied
 }
 
-// StackUnchecked is Stack without the check for files a power cut may have emptied.
-func (c *Container) StackUnchecked(ctx context.Context) (stack view.Stack, uids, gids layerdiff.IDMap, err error) {
+// Stack returns the directories the container is made of, top first, and the id maps under which the upper one was
+// written. Class unsupported: the store's driver has no such directories, or they do not hold plain files (see
+// [Store.Info]). Class damaged: the container was mounted without syncs and never unmounted, and nobody forces it.
+func (c *Container) Stack(ctx context.Context, o StackOptions) (stack view.Stack, uids, gids layerdiff.IDMap, err error) {
 	if err := check(ctx); err != nil {
 		return stack, nil, nil, err
 	}
@@ -41,6 +33,11 @@ func (c *Container) StackUnchecked(ctx context.Context) (stack view.Stack, uids,
 	}
 	if stack, err = c.s.stackOf(c.LayerID); err != nil {
 		return stack, nil, nil, kimg.Wrap(c.Name, err)
+	}
+	if !o.Force {
+		if err := c.checkVolatile(stack); err != nil {
+			return stack, nil, nil, err
+		}
 	}
 	l, err := c.s.st.Layer(c.LayerID)
 	if err != nil {

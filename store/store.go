@@ -42,11 +42,12 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Recovers tells whether the next [Open] of this store completes or takes back a change that was killed half-way.
-func (s *Store) Recovers() bool { return s.opened }
-
 // Storage returns the store underneath.
 func (s *Store) Storage() storage.Store { return s.st }
+
+// Recovers tells whether a change that is killed half-way is completed or taken back by the next [Open]. Only then may a
+// change remove a container before its image is recorded.
+func (s *Store) Recovers() bool { return s.opened }
 
 // Info is what there is to know about a store without reading its records.
 type Info struct {

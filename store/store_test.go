@@ -52,7 +52,7 @@ func TestFromNothingToAContainer(t *testing.T) {
 	if path, n, err := c.Mounted(); path != "" || n != 0 || err != nil {
 		t.Errorf("after WithMount: %q, %d, %v", path, n, err)
 	}
-	stack, uids, _, err := c.Stack(ctx)
+	stack, uids, _, err := c.Stack(ctx, store.StackOptions{})
 	if err != nil || len(stack.Lowers) != 1 || len(uids) != 0 {
 		t.Fatalf("stack %+v, %v, %v", stack, uids, err)
 	}

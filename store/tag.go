@@ -18,16 +18,14 @@ func (s *Store) Tag(ctx context.Context, ref string, names ...string) (*Image, e
 	if err != nil {
 		return nil, err
 	}
-	full := make([]string, 0, len(names))
-	for _, n := range names {
-		name, err := NormalizeName(n)
-		if err != nil {
-			return nil, err
-		}
-		if strings.Contains(name, "@") {
+	full, err := NormalizeNames(names)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range full {
+		if strings.Contains(n, "@") {
 			return nil, kimg.Errorf(kimg.ErrInvalid, kimg.Quote(n), "a name to give has a tag, not a digest")
 		}
-		full = append(full, name)
 	}
 	err = s.rename(ctx, "tag", rec, full, s.st.AddNames)
 	if err != nil {

@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/containers/storage/pkg/archive"
 	"github.com/containers/storage/pkg/chrootarchive"
@@ -51,7 +51,7 @@ func (t *tarSource) stage(ctx context.Context, dir string, o *archive.TarOptions
 	if err != nil {
 		return Staged{}, err
 	}
-	record, err := unlinkedTemp(dir + "/..")
+	record, err := TarSplitFile(dir)
 	if err != nil {
 		return Staged{}, errors.Join(err, plain.Close())
 	}
@@ -131,15 +131,16 @@ func tarError(err error) error {
 	return kimg.Errorf(kimg.ErrIntegrity, "layer", "not a whole tar stream: %w", err)
 }
 
-// unlinkedTemp makes a file without a name, on the store's file system rather than in a temp directory that may be small.
-func unlinkedTemp(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "tar-split-")
+// TarSplitFile makes the file without a name that [Staged.TarSplit] needs, for a layer that is staged in dir: on the same
+// file system, rather than in a temp directory that may be small. The caller closes it, or hands it over.
+func TarSplitFile(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(dir), "tar-split-")
 	if err != nil {
 		return nil, err
 	}
 	if err := os.Remove(f.Name()); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("unlink: %w", err)
+		return nil, err
 	}
 	return f, nil
 }
