@@ -1,0 +1,222 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containers/image/v5/oci/layout"
+	"github.com/containers/image/v5/types"
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/commit"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/copydata"
+	"github.com/kimg/kimg/layerdiff"
+)
+
+// commitOptions are the flags of kimg commit.
+type commitOptions struct {
+	*app
+	cmd *cobra.Command
+
+	format, compression          string
+	level                        int
+	remove                       bool
+	author, message, createdBy   string
+	timestamp                    int64
+	omitHistory                  bool
+	annotation, unsetAnnotation  []string
+	label, changes               []string
+	iidFile, metadataFile        string
+	skipUnreadable, force, quiet bool
+
+	names   []string               // in the store
+	copies  []types.ImageReference // elsewhere
+	options commit.Options
+	copying commit.CopyOptions
+}
+
+func newCommit(a *app) *cobra.Command {
+	o := &commitOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "commit [flags] CTR [DST…]",
+		Short: "Make an image of a container and print its ID",
+		Long: `Make an image of a container and print its ID. DST is a name in the store, containers-storage:NAME, or oci:DIR[:TAG]. Without
+any, the image is in the store and has no name.
+
+The image is made of the container as it is; nobody should write to it meanwhile. With --timestamp, or SOURCE_DATE_EPOCH in
+the environment, the same container gives the same image at any time.`,
+		Example: `  kimg commit CTR registry.example/app:1
+  kimg commit --format docker --rm CTR app
+  kimg commit --compression gzip CTR oci:/srv/layout:1`,
+		Args: args(1, -1),
+	}
+	cmd.RunE = a.withStore(anyNamespace, o.check, o.run)
+	o.cmd = cmd
+	f := cmd.Flags()
+	f.StringVarP(&o.format, "format", "f", "oci", "`format` of the image: oci or docker")
+	f.StringVar(&o.compression, "compression", "none", "compress the layers of DSTs outside the store with `algorithm` none or gzip")
+	f.IntVar(&o.level, "compression-level", 0, "`level` of the compression, 1 to 9 (default: the algorithm's)")
+	f.BoolVar(&o.remove, "rm", false, "remove the container when its image is there")
+	f.StringVar(&o.author, "author", "", "`name` of the image's author")
+	f.StringVarP(&o.message, "message", "m", "", "`text` about the image")
+	f.StringVar(&o.createdBy, "created-by", "", "`text` for the history entry")
+	f.Int64Var(&o.timestamp, "timestamp", 0, "time of the image, in `seconds` since 1970 (default: SOURCE_DATE_EPOCH, else now)")
+	f.BoolVar(&o.omitHistory, "omit-history", false, "leave the image without history")
+	f.StringArrayVarP(&o.annotation, "annotation", "a", nil, "annotation `name=value` of the manifest; may repeat")
+	f.StringArrayVar(&o.unsetAnnotation, "unsetannotation", nil, "remove the annotation `name`; may repeat")
+	f.StringArrayVarP(&o.label, "label", "l", nil, "label `name=value`; may repeat")
+	f.StringArrayVarP(&o.changes, "change", "c", nil, "carry out a Dockerfile `instruction` that changes the configuration; may repeat")
+	f.StringVar(&o.iidFile, "iidfile", "", "write the image's ID to a `file`")
+	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was made to a JSON `file`")
+	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "leave out files that cannot be read, and list them")
+	f.BoolVar(&o.force, "force", false, "commit even if the container's content may have suffered in a crash")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the ID")
+	return cmd
+}
+
+// check turns flags and destinations into the options of the library.
+func (o *commitOptions) check(list []string) error {
+	format, err := parseFormat(o.format)
+	if err != nil {
+		return err
+	}
+	if o.copying, err = o.parseCompression(); err != nil {
+		return err
+	}
+	created, err := o.created()
+	if err != nil {
+		return err
+	}
+	annotated, err := o.annotations()
+	if err != nil {
+		return err
+	}
+	edits, err := setPairs("--label", labels, o.label)
+	if err != nil {
+		return err
+	}
+	changes, err := instructions(o.changes)
+	if err != nil {
+		return err
+	}
+	edits = append(changes, edits...)
+	for _, dst := range list[1:] {
+		if err := o.destination(dst); err != nil {
+			return err
+		}
+	}
+	if len(o.copies) > 1 {
+		return kimg.Errorf(kimg.ErrUnsupported, list[len(list)-1], "more than one destination outside the store")
+	}
+	if len(o.copies) > 0 && format != convert.OCI {
+		return usagef("--format", "oci: holds OCI images only")
+	}
+	o.options = commit.Options{
+		Format: format, Names: o.names, Author: o.author, Message: o.message, CreatedBy: o.createdBy, Created: created,
+		OmitHistory: o.omitHistory, Annotations: annotated, UnsetAnnotations: o.unsetAnnotation, Change: applyToImage(edits),
+		Force: o.force, SkipUnreadable: o.skipUnreadable, Jobs: o.flags.jobs, Logger: o.log,
+	}
+	return nil
+}
+
+func parseFormat(name string) (convert.Format, error) {
+	switch name {
+	case "oci":
+		return convert.OCI, nil
+	case "docker", "v2s2":
+		return convert.DockerV2S2, nil
+	case "v2s1":
+		return "", kimg.Errorf(kimg.ErrUnsupported, "--format", "new images are not made in the format v2s1")
+	}
+	return "", usagef("--format", "%s is neither oci nor docker", kimg.Quote(name))
+}
+
+func (o *commitOptions) parseCompression() (commit.CopyOptions, error) {
+	c := commit.CopyOptions{Level: o.level, NoSync: o.flags.noSync}
+	switch o.compression {
+	case "none", "":
+		if o.level != 0 {
+			return c, usagef("--compression-level", "needs --compression gzip")
+		}
+	case "gzip":
+		c.Compression = layerdiff.Gzip
+	case "zstd", "zstd:chunked":
+		return c, kimg.Errorf(kimg.ErrUnsupported, "--compression", "%s is not available; none and gzip are", o.compression)
+	default:
+		return c, usagef("--compression", "%s is neither none nor gzip", kimg.Quote(o.compression))
+	}
+	if o.level < 0 || o.level > 9 || o.level == 0 && o.cmd.Flags().Changed("compression-level") {
+		return c, usagef("--compression-level", "%d is outside 1 to 9", o.level)
+	}
+	return c, nil
+}
+
+// created is the time of the image: that of the flag, else that of the environment, else none.
+func (o *commitOptions) created() (*time.Time, error) {
+	if o.cmd.Flags().Changed("timestamp") {
+		return moment("--timestamp", o.timestamp)
+	}
+	return sourceDateEpoch()
+}
+
+// sourceDateEpoch is the time that reproducible builds set in the environment, nil when they do not.
+func sourceDateEpoch() (*time.Time, error) {
+	const name = "SOURCE_DATE_EPOCH"
+	value := os.Getenv(name)
+	if value == "" {
+		return nil, nil
+	}
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return nil, usagef(name, "%s is not a number of seconds", kimg.Quote(value))
+	}
+	return moment(name, seconds)
+}
+
+// lastSecond of the year 9999: JSON cannot write later ones.
+const lastSecond = 253402300799
+
+func moment(what string, seconds int64) (*time.Time, error) {
+	if seconds < 0 || seconds > lastSecond {
+		return nil, usagef(what, "%d seconds after 1970 are no time of an image", seconds)
+	}
+	t := time.Unix(seconds, 0).UTC()
+	return &t, nil
+}
+
+func (o *commitOptions) annotations() (map[string]string, error) {
+	edits, err := setPairs("--annotation", annotations, o.annotation)
+	if err != nil {
+		return nil, err
+	}
+	var s copydata.Settings
+	err = apply(edits)(&s)
+	return s.Annotations, err
+}
+
+// destination sorts one destination: a name in the store, or a place elsewhere.
+func (o *commitOptions) destination(dst string) error {
+	if name, ok := strings.CutPrefix(dst, "containers-storage:"); ok {
+		o.names = append(o.names, name)
+		return nil
+	}
+	if rest, ok := strings.CutPrefix(dst, "oci:"); ok {
+		ref, err := layout.ParseReference(rest)
+		if err != nil {
+			return usagef(dst, "%w", err)
+		}
+		o.copies = append(o.copies, ref)
+		return nil
+	}
+	for _, transport := range []string{"docker://", "docker-archive:", "oci-archive:", "docker-daemon:", "dir:"} {
+		if strings.HasPrefix(dst, transport) {
+			return kimg.Errorf(kimg.ErrUnsupported, dst, "images are committed to the store and to oci: only, not to %s", strings.TrimRight(transport, ":/"))
+		}
+	}
+	o.names = append(o.names, dst)
+	return nil
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"os"
+	"runtime"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/commit"
+	"github.com/kimg/kimg/layerdiff"
+	"github.com/kimg/kimg/store"
+)
+
+// importOptions are the flags of kimg import.
+type importOptions struct {
+	*app
+	format, message, platform string
+	changes                   []string
+	options                   commit.Options
+	target                    ispec.Platform
+}
+
+func newImport(a *app) *cobra.Command {
+	o := &importOptions{app: a}
+	cmd := &cobra.Command{
+		Use:   "import [flags] TAR|DIR|- [NAME]",
+		Short: "Make an image of a root file system and print its ID",
+		Long: `Make an image of a root file system and print its ID. The root file system is a tar, plain or compressed, a directory, or - for a
+tar on standard input.`,
+		Example: "  kimg import rootfs.tar.gz registry.example/base:1\n  tar -C rootfs -c . | kimg import --change 'CMD [\"/bin/sh\"]' - base",
+		Args:    args(1, 2),
+		RunE:    a.withStore(anyNamespace, o.check, o.run),
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.format, "format", "f", "oci", "`format` of the image: oci or docker")
+	f.StringVarP(&o.message, "message", "m", "", "`text` about the image")
+	f.StringVar(&o.platform, "platform", "", "the image is for `os/arch[/variant]` (default: this machine)")
+	f.StringArrayVarP(&o.changes, "change", "c", nil, "carry out a Dockerfile `instruction` that changes the configuration; may repeat")
+	return cmd
+}
+
+func (o *importOptions) check(list []string) error {
+	format, err := parseFormat(o.format)
+	if err != nil {
+		return err
+	}
+	edits, err := instructions(o.changes)
+	if err != nil {
+		return err
+	}
+	platform, err := parsePlatform(o.platform)
+	if err != nil {
+		return err
+	}
+	created, err := sourceDateEpoch()
+	if err != nil {
+		return err
+	}
+	o.target = ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	if platform != nil {
+		o.target = *platform
+	}
+	o.options = commit.Options{
+		Format: format, Message: o.message, CreatedBy: "kimg import", Created: created, Change: applyToImage(edits), Jobs: o.flags.jobs, Logger: o.log,
+	}
+	if len(list) > 1 {
+		name, err := imageName(list[1])
+		if err != nil {
+			return err
+		}
+		o.options.Names = []string{name}
+	}
+	return nil
+}
+
+func (o *importOptions) run(ctx context.Context, st *store.Store, args []string) error {
+	source, done, err := o.source(args[0])
+	if err != nil {
+		return err
+	}
+	defer done.Close()
+	made, err := commit.Import(ctx, st, source, o.target, o.options)
+	if err != nil {
+		return kimg.Wrap(args[0], err)
+	}
+	if o.flags.json {
+		return o.printJSON(newCommitJSON(made, nil))
+	}
+	o.println(made.ImageID)
+	return nil
+}
+
+// source opens what is imported. The caller closes the second result.
+func (o *importOptions) source(arg string) (store.LayerSource, io.Closer, error) {
+	if arg == "-" {
+		return store.TarSource(o.in), io.NopCloser(o.in), nil
+	}
+	f, err := os.OpenFile(arg, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not wait for its writer
+	if err != nil {
+		return nil, nil, kimg.Wrap(arg, err)
+	}
+	info, err := f.Stat()
+	switch {
+	case err == nil && info.IsDir():
+		return commit.Dir(arg, layerdiff.Options{Jobs: o.flags.jobs, Logger: o.log}), f, nil
+	case err == nil && info.Mode().IsRegular():
+		return store.TarSource(f), f, nil
+	}
+	f.Close()
+	return nil, nil, cmp.Or(kimg.Wrap(arg, err), kimg.Errorf(kimg.ErrUnsafe, arg, "neither a file nor a directory"))
+}

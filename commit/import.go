@@ -1,0 +1,136 @@
+package commit
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/convert/docker"
+	"github.com/kimg/kimg/layerdiff"
+	"github.com/kimg/kimg/layerdiff/view"
+	"github.com/kimg/kimg/store"
+)
+
+// Import makes an image of one layer, with nothing below it: a root file system from elsewhere ([store.TarSource], [Dir]).
+// Of the options Format, Names, Author, Message, CreatedBy, Created, OmitHistory, Annotations and Change count. The image
+// is recorded when every byte of it is on disk, and not at all on an error.
+func Import(ctx context.Context, st *store.Store, src store.LayerSource, platform ispec.Platform, o Options) (Result, error) {
+	created := time.Now().UTC()
+	if o.Created != nil {
+		created = o.Created.UTC()
+	}
+	names, err := store.NormalizeNames(o.Names)
+	if err != nil {
+		return Result{}, err
+	}
+	result := Result{Names: names}
+	err = st.Change(ctx, "import", func(ctx context.Context, tx *store.Tx) error {
+		layer, err := tx.StageLayer(ctx, "", src)
+		if err != nil {
+			return err
+		}
+		result.Layer = layerdiff.Blob{DiffID: layer.DiffID, Size: layer.Size, Empty: layer.Empty}
+		if d, ok := src.(*dir); ok {
+			result.Layer = d.blob
+		}
+		result.LayerExisted = layer.Existing
+		config, err := o.imported(platform, created, layer)
+		if err != nil {
+			return err
+		}
+		var layers []convert.Layer
+		if !layer.Empty {
+			layers = append(layers, convert.Layer{DiffID: layer.DiffID, Digest: layer.DiffID, Size: layer.Size})
+		}
+		docs, err := o.write(config, layers)
+		if err != nil {
+			return err
+		}
+		result.fill(docs)
+		tx.PutImage(store.ImageRecord{
+			Config: docs.config, Manifest: docs.manifest, ManifestType: docs.manifestType, TopLayer: layer.ID, Names: names, Created: created,
+		})
+		return nil
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	return result, nil
+}
+
+// imported is the configuration of an imported image.
+func (o Options) imported(p ispec.Platform, created time.Time, layer *store.StagedLayer) (convert.Config, error) {
+	step := docker.History{Created: &created, CreatedBy: o.CreatedBy, Comment: o.Message, Author: o.Author}
+	config := convert.NewConfig(p.OS, p.Architecture, p.Variant)
+	var err error
+	if layer.Empty {
+		config, err = config.AddEmpty(step)
+	} else {
+		config, err = config.AddLayer(layer.DiffID, step)
+	}
+	if err != nil {
+		return config, err
+	}
+	return config.Edit(func(img *docker.Image) error {
+		img.Created, img.Author, img.Comment = &created, o.Author, o.Message
+		if o.Change != nil {
+			if err := o.Change(img); err != nil {
+				return err
+			}
+		}
+		if o.OmitHistory {
+			img.History = nil
+		}
+		return nil
+	})
+}
+
+// write writes both documents of an image of uncompressed layers.
+func (o Options) write(config convert.Config, layers []convert.Layer) (documents, error) {
+	var d documents
+	var err error
+	if d.config, d.report, err = config.JSON(o.format()); err != nil {
+		return d, err
+	}
+	descriptor := ispec.Descriptor{Digest: digest.FromBytes(d.config), Size: int64(len(d.config))}
+	if d.manifest, d.manifestType, err = convert.Manifest(o.format(), descriptor, layers, o.Annotations); err != nil {
+		return d, err
+	}
+	d.diffIDs = config.Docker().RootFS.DiffIDs
+	return d, nil
+}
+
+// Dir is a directory of the host as a layer. Owners, modes and attributes are taken as they are. It may be used once.
+func Dir(path string, o layerdiff.Options) store.LayerSource { return &dir{path: path, o: o} }
+
+type dir struct {
+	path string
+	o    layerdiff.Options
+	blob layerdiff.Blob // what was staged
+}
+
+// Stage implements [store.LayerSource].
+func (d *dir) Stage(ctx context.Context, to string) (store.Staged, error) {
+	tarSplit, err := store.TarSplitFile(to)
+	if err != nil {
+		return store.Staged{}, err
+	}
+	d.blob, err = layerdiff.Stage(ctx, to, tarSplit, view.Stack{Upper: d.path}, d.o)
+	if err != nil {
+		tarSplit.Close()
+		return store.Staged{}, err
+	}
+	return store.Staged{
+		DiffID: d.blob.DiffID, Size: d.blob.Size, UIDs: d.blob.UIDs, GIDs: d.blob.GIDs, TarSplit: tarSplit, Empty: d.blob.Empty,
+	}, nil
+}
+
+// Stream implements [store.LayerSource].
+func (d *dir) Stream(ctx context.Context, w io.Writer) (err error) {
+	d.blob, err = layerdiff.Write(ctx, w, view.Stack{Upper: d.path}, d.o)
+	return err
+}
