@@ -69,6 +69,12 @@ var changes = map[string]func(c *changer){
 		c.random("srv/some/big", 16<<20)
 		c.remove("etc/b")
 	},
+	"small": small,
+	"tiny": func(c *changer) {
+		for i := range 10 {
+			c.file(fmt.Sprintf("srv/tiny/%d", i), c.text(1024), 0o644)
+		}
+	},
 	"one": func(c *changer) {
 		c.dir("srv/data", 0o755)
 		for i := range 50 {
@@ -92,12 +98,7 @@ var changes = map[string]func(c *changer){
 
 // workload is the container of a busy day on a Debian root file system.
 func workload(c *changer) {
-	for i := range 20000 {
-		if i%200 == 0 {
-			c.dir(fmt.Sprintf("srv/many/%03d", i/200), 0o755)
-		}
-		c.file(fmt.Sprintf("srv/many/%03d/%05d", i/200, i), c.text(1024+c.r.IntN(7*1024)), 0o644)
-	}
+	small(c)
 	everything(c)
 	for _, f := range []string{"etc/issue", "etc/debian_version", "usr/share/doc/bash", "var/lib/dpkg/info/bash.list"} {
 		c.remove(f)
@@ -118,6 +119,13 @@ func workload(c *changer) {
 	if testenv.IsRoot() {
 		c.do("srv/null", func(p string) error { return unix.Mknod(p, unix.S_IFCHR|0o640, int(unix.Mkdev(1, 3))) })
 		c.do("srv/disk", func(p string) error { return unix.Mknod(p, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 200))) })
+	}
+}
+
+// small is 20,000 files of 1 to 8 KiB.
+func small(c *changer) {
+	for i := range 20000 {
+		c.file(fmt.Sprintf("srv/small/%03d/%05d", i/200, i), c.text(1024+c.r.IntN(7*1024)), 0o644)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 // envHelper makes the test binary a helper instead of a test.
 const envHelper = "KIMG_LAB_HELPER"
 
-// underMount is the argument that stands for the tree kimg mounted for the helper.
-const underMount = "@root"
+// UnderMount is the first argument of a helper, the directory, when it stands for the tree kimg mounted for the helper.
+const UnderMount = "@root"
 
 // helpers are the commands a test binary can run as: each takes a directory and further arguments.
 var helpers = map[string]func(dir string, args []string) error{
@@ -20,6 +20,7 @@ var helpers = map[string]func(dir string, args []string) error{
 	"change":   func(dir string, args []string) error { return change(dir, args) },
 	"untar":    untar,
 	"audit":    audit,
+	"many":     many,
 }
 
 // Main is the first call of TestMain: in a process that was started as a helper it does the helper's work and does not
@@ -42,7 +43,7 @@ func runHelper(name string, args []string) error {
 		return fmt.Errorf("no such helper, or no directory")
 	}
 	dir := args[0]
-	if dir == underMount {
+	if dir == UnderMount {
 		dir = os.Getenv("KIMG_ROOT")
 	}
 	if dir == "" {
@@ -52,7 +53,8 @@ func runHelper(name string, args []string) error {
 	return f(dir, args[1:])
 }
 
-func helperEnv(name string) string { return envHelper + "=" + name }
+// HelperEnv is the environment that makes this program run as a helper.
+func HelperEnv(name string) string { return envHelper + "=" + name }
 
 func self(t testing.TB) string {
 	t.Helper()
@@ -66,7 +68,7 @@ func self(t testing.TB) string {
 // Helper runs a helper on a directory, inside the namespace of the peers when we are not root.
 func Helper(t testing.TB, name, dir string, args ...string) string {
 	t.Helper()
-	return Must(t, []string{helperEnv(name)}, Unshared(append([]string{self(t), dir}, args...)...)...)
+	return Must(t, []string{HelperEnv(name)}, Unshared(append([]string{self(t), dir}, args...)...)...)
 }
 
 // HelperMapped runs a helper on a directory in a user namespace of its own, whose ids from 0 on are the machine's from
@@ -79,7 +81,7 @@ func HelperMapped(t testing.TB, host, size int, name, dir string, args ...string
 	}
 	defer tree.Close()
 	cmd := exec.Command(self(t), append([]string{"/proc/self/fd/3"}, args...)...)
-	cmd.Env = append(os.Environ(), helperEnv(name))
+	cmd.Env = append(os.Environ(), HelperEnv(name))
 	cmd.ExtraFiles = []*os.File{tree}
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: host, Size: size}}
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -162,7 +162,7 @@ func (s *Store) Kimg(args ...string) string {
 // In runs a helper of this test binary under a container that kimg mounted: kimg mount CTR -- HELPER.
 func (s *Store) In(ctr, helper string, args ...string) string {
 	s.t.Helper()
-	return Must(s.t, append(s.Env, helperEnv(helper)), s.Args(append([]string{"mount", ctr, "--", self(s.t), underMount}, args...)...)...)
+	return Must(s.t, append(s.Env, HelperEnv(helper)), s.Args(append([]string{"mount", ctr, "--", self(s.t), UnderMount}, args...)...)...)
 }
 
 // Peer runs buildah or podman on the store, inside their own namespace when we are not root.
@@ -202,7 +202,7 @@ func (s *Store) ImageTree(tool, image string) string {
 	if tool == "buildah" {
 		script = fmt.Sprintf(`set -e; c=$(%s from --pull-never %s); trap '%s rm "$c" >/dev/null' EXIT; m=$(%s mount "$c"); %s "$m"`, flags, image, flags, flags, self(s.t))
 	}
-	return Must(s.t, append(s.Env, helperEnv("snapshot")), Unshared("sh", "-c", script)...)
+	return Must(s.t, append(s.Env, HelperEnv("snapshot")), Unshared("sh", "-c", script)...)
 }
 
 // CheckClean fails the test unless kimg and the store library find the store sound.
