@@ -121,12 +121,13 @@ func (c Config) Docker() docker.Image {
 	return img
 }
 
-// OCI returns what an OCI reader sees of the configuration, [Config.JSON] of [OCI]: members unknown to OCI are left
-// out, and missing ones that OCI needs are filled in. It is a copy.
+// OCI returns what an OCI reader is told by the configuration: its projection on the OCI members, with those that OCI
+// requires filled in and bare strings as lists, as [Config.JSON] of a Docker image does. Members unknown to OCI are
+// left out. It is a copy.
 func (c Config) OCI() ispec.Image {
 	var img ispec.Image
-	if data, _, err := c.JSON(OCI); err == nil {
-		_ = json.Unmarshal(data, &img) // JSON has decoded it once already
+	if data, _, err := projectOCI(c.raw); err == nil {
+		_ = json.Unmarshal(data, &img) // projectOCI has decoded it once already
 	}
 	return img
 }
