@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containers/storage/pkg/unshare"
+	"github.com/containers/storage/types"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,6 +32,12 @@ var acts = map[string]func(args []string) error{
 		gids, err := cat("/proc/self/gid_map")
 		fmt.Printf("%d %d\n%s\n%s\n%v %d %d\n", os.Getuid(), os.Getgid(), uids, gids,
 			unshare.IsRootless(), unshare.GetRootlessUID(), unshare.GetRootlessGID())
+		return err
+	},
+	// whose: which user's store containers/storage would open.
+	"whose": func([]string) error {
+		o, err := types.DefaultStoreOptions()
+		fmt.Printf("%v %d %d\n%s\n", unshare.IsRootless(), unshare.GetRootlessUID(), unshare.GetRootlessGID(), o.GraphRoot)
 		return err
 	},
 	"environ": func([]string) error {

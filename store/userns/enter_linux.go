@@ -35,6 +35,7 @@ func enter(who identity, r role, cmd *exec.Cmd, lock *os.File, log *slog.Logger)
 		start = cmd.Start
 	}
 	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS
+	maps.atClone(cmd.SysProcAttr)
 	cmd.Env = environment(cmd.Env, who, process{}, s)
 	c := &child{cmd, parentEnd}
 	if err := start(); err != nil {

@@ -220,7 +220,7 @@ func TestWithoutRuntimeDirectory(t *testing.T) {
 			t.Errorf("the keeper's room is not below %s: %q %v", want, line, err)
 		}
 		u.ok(t, "umount", dir)
-		eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
+		u.alone(t)
 		_ = os.RemoveAll(fmt.Sprintf("/run/user/%d", u.uid))
 	}
 }

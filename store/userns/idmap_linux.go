@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // extent is one line of an id map: size ids from inside on are size ids from outside on.
@@ -137,25 +138,26 @@ func noNewPrivileges() bool {
 	return err == nil && strings.Contains(string(data), "\nNoNewPrivs:\t1\n")
 }
 
-// set writes the maps of a process that was just cloned into a new user namespace.
+// set has the helpers write the maps of a process that was just cloned into a new user namespace. A single id needs none: it
+// is mapped by [idMaps.atClone].
 func (m idMaps) set(pid int) error {
+	if m.single != "" {
+		return nil
+	}
+	if err := runHelper(m.newuidmap, pid, m.uids); err != nil {
+		return err
+	}
+	return runHelper(m.newgidmap, pid, m.gids)
+}
+
+// atClone asks for a single id to be mapped before the child executes anything, so that it never loses its capabilities: with
+// no_new_privs it could not get them back. Such a namespace gives up setgroups, or the kernel would not accept the map.
+func (m idMaps) atClone(attr *syscall.SysProcAttr) {
 	if m.single == "" {
-		if err := runHelper(m.newuidmap, pid, m.uids); err != nil {
-			return err
-		}
-		return runHelper(m.newgidmap, pid, m.gids)
+		return
 	}
-	// Without privileges a gid map is only accepted when the namespace gives up setgroups.
-	for _, f := range []struct{ name, text string }{
-		{"setgroups", "deny"},
-		{"uid_map", fmt.Sprintf("0 %d 1\n", m.uids[0].outside)},
-		{"gid_map", fmt.Sprintf("0 %d 1\n", m.gids[0].outside)},
-	} {
-		if err := os.WriteFile(procPath(pid, f.name), []byte(f.text), 0); err != nil {
-			return err
-		}
-	}
-	return nil
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(m.uids[0].outside), Size: 1}}
+	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(m.gids[0].outside), Size: 1}}
 }
 
 func runHelper(program string, pid int, extents []extent) error {

@@ -47,7 +47,7 @@ func TestMountsAreSharedAndKeeperLeaves(t *testing.T) {
 		t.Errorf("keepers while mounted: %v, first %v", got, keepers)
 	}
 	u.ok(t, "umount", dir)
-	eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
+	u.alone(t)
 	if r := u.run(t, "read", dir+"/file"); r.status == 0 {
 		t.Error("the mount is still there")
 	}
@@ -111,7 +111,7 @@ func TestKeeperWaitsForItsUsers(t *testing.T) {
 	if status := c.end(); status != 0 {
 		t.Errorf("status %d", status)
 	}
-	eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
+	u.alone(t)
 }
 
 // containers/storage binds the driver's directory onto itself; that alone must not keep a keeper.
@@ -119,7 +119,7 @@ func TestBindOntoItselfDoesNotCount(t *testing.T) {
 	u := mapped(t)
 	dir := u.mkdir(t, "home")
 	u.ok(t, "keep-bind", dir)
-	eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
+	u.alone(t)
 }
 
 func TestConcurrentFirstCallsStartOneKeeper(t *testing.T) {
@@ -151,7 +151,7 @@ func TestConcurrentFirstCallsStartOneKeeper(t *testing.T) {
 				t.Errorf("status %d", status)
 			}
 		}
-		eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
+		u.alone(t)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestComingAndGoing(t *testing.T) {
 		})
 	}
 	all.Wait()
-	eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
+	u.alone(t)
 }
 
 func TestKilledKeeper(t *testing.T) {
@@ -217,7 +217,7 @@ func TestKilledKeeper(t *testing.T) {
 func TestFalseRecords(t *testing.T) {
 	u := mapped(t)
 	want := u.ok(t, "keep-who") // makes the room
-	eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
+	u.alone(t)
 	own := process{pid: os.Getpid()}
 	own.start, _ = startTime(own.pid)
 	record := filepath.Join(u.room(), "keeper")
@@ -231,7 +231,7 @@ func TestFalseRecords(t *testing.T) {
 		if got := u.ok(t, "keep-who"); got != want {
 			t.Errorf("%s, not locked: %s", name, got)
 		}
-		eventually(t, "the keeper leaves", func() bool { return len(u.keepers()) == 0 })
+		u.alone(t)
 		if text == "" {
 			continue // locked, that is a keeper about to be ready
 		}

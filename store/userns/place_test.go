@@ -3,12 +3,15 @@
 package userns
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kimg/kimg/internal/testenv"
 )
 
 // pauseProcess starts what looks like rootless podman's pause process, with its pid file.
@@ -185,15 +188,14 @@ func TestInsideANamespace(t *testing.T) {
 		}
 	}
 	// Nobody else is in a new namespace: nothing stays.
+	u.alone(t)
 	if r := u.run(t, "outside", "/x"); r.status == 0 || !strings.Contains(r.out, "false") {
 		t.Errorf("status %d %s%s", r.status, r.out, r.err)
 	}
 }
 
 func TestOnTheHost(t *testing.T) {
-	if os.Getuid() != 0 || !inInitialNamespace() {
-		skip(t, "needs root of the initial namespace")
-	}
+	testenv.Root(t)
 	if Needed() {
 		t.Error("root needs no namespace")
 	}
@@ -202,5 +204,60 @@ func TestOnTheHost(t *testing.T) {
 	}
 	if _, err := Outside("relative"); err == nil {
 		t.Error("a relative path has no outside")
+	}
+}
+
+// In a namespace no container tool made, the user's own store is meant.
+func TestForeignNamespace(t *testing.T) {
+	testenv.Need(t, "unshare")
+	u := mapped(t)
+	want := fmt.Sprintf("true %d %d\n%s/.local/share/containers/storage", u.uid, u.gid, u.dir)
+	if got := u.outside(t, "unshare", "-rm", "env", actionEnv+"=whose", u.binary); !strings.HasSuffix(strings.TrimSpace(got.out), want) {
+		t.Errorf("%s%s\nwant %s", got.out, got.err, want)
+	}
+	// Inside of ours, nothing changes that.
+	for _, way := range ways {
+		if got := u.ok(t, way+"whose"); got != want {
+			t.Errorf("%s: %s", way, got)
+		}
+	}
+}
+
+// Both tools see one mount when podman was there first.
+func TestWithPodman(t *testing.T) {
+	testenv.Need(t, "podman")
+	u := mapped(t)
+	podman := func(args ...string) result {
+		return u.outside(t, "podman", append([]string{"--log-level=error", "--cgroup-manager=cgroupfs"}, args...)...)
+	}
+	if r := podman("unshare", "true"); r.status != 0 {
+		t.Fatal(r.err)
+	}
+	pid, err := os.ReadFile(filepath.Join(u.runtime, pauseFile))
+	if err != nil {
+		t.Skip("this podman has no pause process: ", err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(n, syscall.SIGKILL)
+		// What podman stored belongs to subordinate ids.
+		_ = podman("unshare", "rm", "-rf", filepath.Join(u.dir, ".local"))
+	})
+	dir := u.mkdir(t, "mnt")
+	u.ok(t, "keep-mount", dir)
+	if len(u.keepers()) != 0 {
+		t.Error("a keeper beside podman's pause process")
+	}
+	if r := podman("unshare", "cat", dir+"/file"); r.out != "inside" {
+		t.Errorf("podman sees %q %s", r.out, r.err)
+	}
+	if r := podman("unshare", "umount", dir); r.status != 0 {
+		t.Error(r.err)
+	}
+	if r := u.run(t, "read", dir+"/file"); r.status == 0 {
+		t.Error("unmounted by podman, and still there")
 	}
 }

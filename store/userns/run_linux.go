@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"time"
@@ -116,6 +117,11 @@ func choose(who identity, o Options) (_ place, err error) {
 	runRoot := o.RunRoot
 	if runRoot == "" {
 		runRoot = defaultRunRoot(who.uid)
+	}
+	// A keeper has another working directory.
+	runRoot, err = filepath.Abs(runRoot)
+	if err != nil {
+		return place{}, err
 	}
 	r, err := openRoom(runRoot)
 	if err != nil {

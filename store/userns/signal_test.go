@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/testenv"
 )
 
 func TestSignalsArePassedOn(t *testing.T) {
@@ -92,7 +94,7 @@ func openTerminal(t *testing.T, owner int) (master, terminal *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		skip(t, "no pseudo terminals: %v", err)
+		testenv.Skip(t, "no pseudo terminals: %v", err)
 	}
 	t.Cleanup(func() { master.Close() })
 	fd := int(master.Fd())

@@ -18,16 +18,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// skip ends a test that the machine cannot run. Where everything is meant to be tested that is a failure.
-func skip(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("must not be skipped: "+format, args...)
-	}
-	t.Skipf(format, args...)
-}
+	"github.com/kimg/kimg/internal/testenv"
+)
 
 // someone is an unprivileged user with a home, a runtime directory and a copy of this test binary.
 type someone struct {
@@ -43,9 +36,7 @@ func mapped(t *testing.T) *someone {
 	t.Helper()
 	const name = "kimgtest"
 	if _, err := user.Lookup(name); err != nil {
-		if os.Getuid() != 0 {
-			skip(t, "needs root, to make the user %s", name)
-		}
+		testenv.Root(t)
 		// Several test programs may find at once that the user is missing.
 		out, err := exec.Command("useradd", "--create-home", name).CombinedOutput()
 		if _, again := user.Lookup(name); again != nil {
@@ -69,9 +60,7 @@ func unmapped(t *testing.T) *someone {
 
 func newcomer(t *testing.T, name string, uid, gid int) *someone {
 	t.Helper()
-	if os.Getuid() != 0 {
-		skip(t, "needs root, to become another user")
-	}
+	testenv.Root(t)
 	// Not t.TempDir: its parents are closed to other users.
 	dir, err := os.MkdirTemp("", "kimg-userns-")
 	if err != nil {
@@ -170,6 +159,12 @@ func (s *someone) outside(t *testing.T, name string, args ...string) result {
 	}
 	cmd.Path, cmd.Args[0] = path, name
 	return finish(t, cmd)
+}
+
+// alone waits until the user's keeper has left.
+func (s *someone) alone(t *testing.T) {
+	t.Helper()
+	eventually(t, "the keeper leaves", func() bool { return len(s.keepers()) == 0 })
 }
 
 // command is a program of the user: this binary doing an action, in the user's directory and environment.
