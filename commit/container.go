@@ -18,12 +18,9 @@ import (
 // become those of the image without being copied: the store's next Open completes the change if this process is killed
 // between the two.
 func Container(ctx context.Context, st *store.Store, id string, o Options) (Result, error) {
-	names := make([]string, len(o.Names))
-	for i, name := range o.Names {
-		var err error
-		if names[i], err = store.NormalizeName(name); err != nil {
-			return Result{}, err
-		}
+	names, err := store.NormalizeNames(o.Names)
+	if err != nil {
+		return Result{}, err
 	}
 	p, err := open(ctx, st, id, o)
 	if err != nil {

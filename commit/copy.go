@@ -119,5 +119,7 @@ func copyImage(ctx context.Context, src, dest types.ImageReference, o Options, c
 	return copy.Image(ctx, policy, dest, src, &copy.Options{
 		DestinationCtx: &sys, SourceCtx: &sys, MaxParallelDownloads: uint(max(o.Jobs, 0)),
 		ForceManifestMIMEType: o.format().ManifestType(),
+		// Else a layer that the destination has in another form would be taken as it is.
+		ForceCompressionFormat: sys.CompressionFormat != nil,
 	})
 }

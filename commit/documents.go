@@ -2,6 +2,7 @@ package commit
 
 import (
 	"maps"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,17 +20,12 @@ type documents struct {
 	report           convert.Report
 }
 
-// documents writes the configuration and the manifest of the image for a new layer. All layers are named by their
-// diffIDs: the image is uncompressed, and whoever copies it may compress it.
+// documents writes the documents of the image for a new layer on top of the base image's. All layers are named by
+// their diffIDs: the image is uncompressed, and whoever copies it may compress it.
 func (p *plan) documents(blob layerdiff.Blob) (documents, error) {
-	var d documents
 	config, err := p.config(blob)
 	if err != nil {
-		return d, err
-	}
-	format := p.o.format()
-	if d.config, d.report, err = config.JSON(format); err != nil {
-		return d, err
+		return documents{}, err
 	}
 	layers := make([]convert.Layer, 0, len(p.base)+1)
 	for _, l := range p.base {
@@ -38,7 +34,16 @@ func (p *plan) documents(blob layerdiff.Blob) (documents, error) {
 	if !blob.Empty {
 		layers = append(layers, convert.Layer{DiffID: blob.DiffID, Digest: blob.DiffID, Size: blob.Size})
 	}
-	annotations := p.annotations()
+	return write(p.o.format(), config, layers, p.annotations())
+}
+
+// write writes a configuration and the manifest that ties it to its layers.
+func write(format convert.Format, config convert.Config, layers []convert.Layer, annotations map[string]string) (documents, error) {
+	var d documents
+	var err error
+	if d.config, d.report, err = config.JSON(format); err != nil {
+		return d, err
+	}
 	descriptor := ispec.Descriptor{Digest: digest.FromBytes(d.config), Size: int64(len(d.config))}
 	if d.manifest, d.manifestType, err = convert.Manifest(format, descriptor, layers, annotations); err != nil {
 		return d, err
@@ -70,22 +75,22 @@ func (p *plan) config(blob layerdiff.Blob) (convert.Config, error) {
 	if err != nil {
 		return config, err
 	}
+	return p.o.finish(config, p.created, step.Author)
+}
+
+// finish sets what every new image says about itself, and what the caller wants.
+func (o Options) finish(config convert.Config, created time.Time, author string) (convert.Config, error) {
 	return config.Edit(func(img *docker.Image) error {
-		img.Created = &p.created
-		img.Author = step.Author
-		img.Comment = p.o.Message
-		// These speak of the commit that made the base image, not of this one.
-		img.Container, img.ContainerConfig, img.DockerVersion = "", nil, ""
-		img.Parent = ""
-		if p.baseInfo.id != "" && p.o.format() == convert.DockerV2S2 {
-			img.Parent = "sha256:" + p.baseInfo.id
-		}
-		if p.o.Change != nil {
-			if err := p.o.Change(img); err != nil {
+		img.Created, img.Author, img.Comment = &created, author, o.Message
+		// These speak of how the base image was made, not of this one. Nothing takes their place: the configuration is
+		// the same in every format, and so is the image's ID.
+		img.Parent, img.Container, img.ContainerConfig, img.DockerVersion = "", "", nil, ""
+		if o.Change != nil {
+			if err := o.Change(img); err != nil {
 				return err
 			}
 		}
-		if p.o.OmitHistory {
+		if o.OmitHistory {
 			img.History = nil
 		}
 		return nil

@@ -5,7 +5,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg/convert"
@@ -46,7 +45,7 @@ func Import(ctx context.Context, st *store.Store, src store.LayerSource, platfor
 		if !layer.Empty {
 			layers = append(layers, convert.Layer{DiffID: layer.DiffID, Digest: layer.DiffID, Size: layer.Size})
 		}
-		docs, err := o.write(config, layers)
+		docs, err := write(o.format(), config, layers, o.Annotations)
 		if err != nil {
 			return err
 		}
@@ -75,33 +74,7 @@ func (o Options) imported(p ispec.Platform, created time.Time, layer *store.Stag
 	if err != nil {
 		return config, err
 	}
-	return config.Edit(func(img *docker.Image) error {
-		img.Created, img.Author, img.Comment = &created, o.Author, o.Message
-		if o.Change != nil {
-			if err := o.Change(img); err != nil {
-				return err
-			}
-		}
-		if o.OmitHistory {
-			img.History = nil
-		}
-		return nil
-	})
-}
-
-// write writes both documents of an image of uncompressed layers.
-func (o Options) write(config convert.Config, layers []convert.Layer) (documents, error) {
-	var d documents
-	var err error
-	if d.config, d.report, err = config.JSON(o.format()); err != nil {
-		return d, err
-	}
-	descriptor := ispec.Descriptor{Digest: digest.FromBytes(d.config), Size: int64(len(d.config))}
-	if d.manifest, d.manifestType, err = convert.Manifest(o.format(), descriptor, layers, o.Annotations); err != nil {
-		return d, err
-	}
-	d.diffIDs = config.Docker().RootFS.DiffIDs
-	return d, nil
+	return o.finish(config, created, o.Author)
 }
 
 // Dir is a directory of the host as a layer. Owners, modes and attributes are taken as they are. It may be used once.
