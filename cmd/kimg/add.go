@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/internal/treecopy"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
@@ -72,12 +71,12 @@ func (o *addOptions) run(ctx context.Context, st *store.Store, args []string) er
 	}
 	sources, dst := args[1:len(args)-1], args[len(args)-1]
 	if !path.IsAbs(dst) {
-		state, err := copydata.Load(st.Dir(), c.ID)
+		settings, err := state(st, c)
 		if err != nil {
 			return err
 		}
 		slash := strings.HasSuffix(dst, "/")
-		dst = path.Join("/", state.Config().OCI().Config.WorkingDir, dst)
+		dst = path.Join("/", settings.Config().OCI().Config.WorkingDir, dst)
 		if slash {
 			dst += "/"
 		}

@@ -171,21 +171,21 @@ func (o *configOptions) run(ctx context.Context, st *store.Store, args []string)
 	if err != nil {
 		return err
 	}
-	state, err := copydata.Load(st.Dir(), c.ID)
+	settings, err := state(st, c)
 	if err != nil {
 		return err
 	}
-	if err := state.Update(apply(o.edits)); err != nil {
+	if err := settings.Update(apply(o.edits)); err != nil {
 		return err
 	}
-	if err := state.Save(st.Dir()); err != nil {
+	if err := settings.Save(st.Dir()); err != nil {
 		return err
 	}
 	if o.app.flags.json {
 		return o.printJSON(struct {
 			Schema int `json:"schema"`
 			containerJSON
-		}{schema, containerJSON{ID: c.ID, Name: c.Name, Image: state.ImageName(), ImageID: c.ImageID}})
+		}{schema, containerJSON{ID: c.ID, Name: c.Name, Image: settings.ImageName(), ImageID: c.ImageID}})
 	}
 	return nil
 }

@@ -64,22 +64,21 @@ func (o *diffOptions) run(ctx context.Context, st *store.Store, args []string) e
 	if o.tar {
 		return o.writeTar(ctx, source)
 	}
-	list := []changeJSON{}
+	list := []changeJSON{} // whole, before anything is printed: a list that breaks off would be taken for all of it
 	for c, err := range layerdiff.Changes(ctx, source.stack, source.options) {
 		if err != nil {
 			return err
 		}
-		if o.flags.json {
-			list = append(list, newChangeJSON(c))
-			continue
-		}
-		o.println(c.Kind.String() + " " + c.Path)
+		list = append(list, newChangeJSON(c))
 	}
 	if o.flags.json {
 		return o.printJSON(struct {
 			Schema  int          `json:"schema"`
 			Changes []changeJSON `json:"changes"`
 		}{schema, list})
+	}
+	for _, c := range list {
+		o.println(c.Kind + " " + c.Path)
 	}
 	return nil
 }

@@ -195,15 +195,12 @@ type idRangeJSON struct {
 }
 
 func (o *inspectOptions) container(ctx context.Context, st *store.Store, c *store.Container) error {
-	state, err := copydata.Load(st.Dir(), c.ID)
-	if c.Foreign && kimg.ClassOf(err) == kimg.ErrNotFound {
-		err, state = nil, nil // another tool's container has no state of ours
-	}
-	if err != nil {
-		return kimg.Wrap(c.Name, err)
+	settings, err := state(st, c)
+	if err != nil && (!c.Foreign || o.raw || o.config) { // of another tool's container the record is shown
+		return err
 	}
 	if o.raw || o.config {
-		return o.source(c, state)
+		return o.source(c, settings)
 	}
 	v := inspectedContainer{
 		Schema: schema, Type: "container", Names: orEmpty(c.Names), Layer: c.LayerID, Created: c.Created, Foreign: c.Foreign,
@@ -213,21 +210,18 @@ func (o *inspectOptions) container(ctx context.Context, st *store.Store, c *stor
 	if path, n, err := c.Mounted(); err == nil && n > 0 {
 		v.MountPoint, v.Mounts = path, n
 	}
-	if state != nil {
-		oci, dock := state.Config().OCI(), state.Config().Docker()
-		v.Image, v.CreatedBy, v.OCI, v.Docker = state.ImageName(), state.CreatedBy(), &oci, &dock
-		if a := state.Annotations(); a != nil {
+	if settings != nil {
+		oci, dock := settings.Config().OCI(), settings.Config().Docker()
+		v.Image, v.CreatedBy, v.OCI, v.Docker = settings.ImageName(), settings.CreatedBy(), &oci, &dock
+		if a := settings.Annotations(); a != nil {
 			v.Annotations = a
 		}
 	}
 	return o.print(v)
 }
 
-func (o *inspectOptions) source(c *store.Container, state *copydata.CopyData) error {
-	if state == nil {
-		return kimg.Errorf(kimg.ErrUnsupported, c.Name, "another tool made this container; its image's documents are not known")
-	}
-	doc := state.Source()
+func (o *inspectOptions) source(c *store.Container, settings *copydata.CopyData) error {
+	doc := settings.Source()
 	data := doc.Manifest
 	if o.config {
 		data = doc.Config

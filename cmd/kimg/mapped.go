@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 
 	"github.com/containers/storage/pkg/reexec"
@@ -30,7 +31,7 @@ func (a *app) runMapped(root string, uids, gids layerdiff.IDMap, command []strin
 	}
 	f := os.NewFile(uintptr(tree), root)
 	defer f.Close()
-	at, err := os.MkdirTemp("", "kimg-root-")
+	at, err := os.MkdirTemp(publicDir(), "kimg-root-")
 	if err != nil {
 		return err
 	}
@@ -50,6 +51,29 @@ func (a *app) runMapped(root string, uids, gids layerdiff.IDMap, command []strin
 		Credential:                 &syscall.Credential{},
 	}
 	return a.runChild(cmd)
+}
+
+// publicDir returns a directory for temporary files that the container's ids can reach too.
+func publicDir() string {
+	for _, dir := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+		if reachable(dir) {
+			return dir
+		}
+	}
+	return "" // the error then says why
+}
+
+// reachable reports whether everybody may pass through a directory and all above it.
+func reachable(dir string) bool {
+	for dir = filepath.Clean(dir); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode()&0o001 == 0 {
+			return false
+		}
+		if dir == filepath.Dir(dir) {
+			return true
+		}
+	}
 }
 
 func sysMap(m layerdiff.IDMap) []syscall.SysProcIDMap {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/internal/treecopy"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
@@ -108,6 +109,15 @@ func container(ctx context.Context, st *store.Store, ref string) (*store.Contain
 		return c, nil // what cannot be done with such a container is for the caller to find out
 	}
 	return c, c.WithMount(ctx, treecopy.Clear)
+}
+
+// state reads the state of a container that kimg made.
+func state(st *store.Store, c *store.Container) (*copydata.CopyData, error) {
+	if c.Foreign {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, c.Name, "another tool made this container; its settings cannot be read")
+	}
+	s, err := copydata.Load(st.Dir(), c.ID)
+	return s, kimg.Wrap(c.Name, err)
 }
 
 // idMap is a container's id map as the library of layers has it.
