@@ -126,17 +126,29 @@ func TestRemoveTakesTheFilesAlong(t *testing.T) {
 	}
 }
 
-func TestRemoveOfMountedIsRefused(t *testing.T) {
+func TestRemoveOfMountedCopies(t *testing.T) {
 	s := newStore(t)
 	c := container(t, s, nil)
-	edit(t, c, func(root string) {
-		write(t, root, "f", "x")
-		before := layers(t, s)
-		if _, err := commit.Container(t.Context(), s, c.ID, commit.Options{Remove: true}); kimg.ClassOf(err) != kimg.ErrBusy {
-			t.Error("not busy:", err)
-		}
-		if now := layers(t, s); now != before {
-			t.Errorf("%d layers, %d before", now, before)
+	root, err := c.Mount(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, root, "f", "x")
+	held, err := os.OpenFile(filepath.Join(root, "f"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, _ := into(t, s, c, commit.Options{Remove: true})
+	if _, err := s.Container(t.Context(), c.ID); kimg.ClassOf(err) != kimg.ErrNotFound {
+		t.Error("the container is still there:", err)
+	}
+	if _, err := held.WriteString("late"); err != nil {
+		t.Error(err)
+	}
+	held.Close()
+	edit(t, container(t, s, img), func(root string) {
+		if got, err := os.ReadFile(filepath.Join(root, "f")); err != nil || string(got) != "x" {
+			t.Errorf("a write after the commit is in the image: %q, %v", got, err)
 		}
 	})
 }

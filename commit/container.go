@@ -14,9 +14,9 @@ import (
 // Container commits a container to an image in its own store. The image is recorded when every byte of it is on disk,
 // and not at all on an error.
 //
-// With Options.Remove the container is removed as well. When nothing is mounted and no ids are mapped, its files then
-// become those of the image without being copied: the store's next Open completes the change if this process is killed
-// between the two.
+// With Options.Remove the container is removed as well, mounted or not. When it is not mounted and no ids are mapped, its
+// files become those of the image without being copied: the store's next Open completes the change if this process is
+// killed between the two.
 func Container(ctx context.Context, st *store.Store, id string, o Options) (Result, error) {
 	names, err := store.NormalizeNames(o.Names)
 	if err != nil {
@@ -77,17 +77,11 @@ func (r *Result) fill(d documents) {
 // mayLink tells whether the container's files may become the image's: it goes away, nothing writes to it, its files have
 // the owners the image must have, and a killed commit is completed by the store's next Open.
 func (p *plan) mayLink() (bool, error) {
-	if !p.o.Remove {
+	if !p.o.Remove || len(p.uids) > 0 || len(p.gids) > 0 || !p.st.Recovers() {
 		return false, nil
 	}
 	_, mounts, err := p.container.Mounted()
-	if err != nil {
-		return false, err
-	}
-	if mounts > 0 {
-		return false, kimg.Errorf(kimg.ErrBusy, p.container.Name, "the container is mounted and cannot be removed")
-	}
-	return len(p.uids) == 0 && len(p.gids) == 0 && p.st.Recovers(), nil
+	return mounts == 0, err
 }
 
 // upper is the container's change as a layer on its way into the store.

@@ -108,7 +108,7 @@ func (p *plan) findBase(ctx context.Context) error {
 		p.base[i].DiffID = diffIDs[i]
 	}
 	p.parent = img.TopLayer
-	p.baseInfo = baseImage{id: img.ID, name: p.state.ImageName(), digest: img.Digest}
+	p.baseInfo = baseImage{id: img.ID, name: fullName(p.state.ImageName(), img.Names), digest: img.Digest}
 	if source := p.state.Source(); len(source.Manifest) > 0 {
 		m, err := convert.ParseManifest(source.Manifest)
 		if err != nil {
@@ -117,6 +117,20 @@ func (p *plan) findBase(ctx context.Context) error {
 		p.baseInfo.inherited = m.Annotations
 	}
 	return nil
+}
+
+// fullName is the name of the base image that others understand: the one it was asked for by when the image has that, else
+// its first one.
+func fullName(asked string, names []string) string {
+	for _, name := range names {
+		if full, err := store.NormalizeName(asked); name == asked || err == nil && name == full {
+			return name
+		}
+	}
+	if len(names) > 0 {
+		return names[0]
+	}
+	return ""
 }
 
 // diff returns the options of the walk.

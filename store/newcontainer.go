@@ -6,11 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/storage"
 	"github.com/containers/storage/pkg/idtools"
+	"github.com/containers/storage/pkg/unshare"
 	"github.com/containers/storage/types"
 	"github.com/opencontainers/go-digest"
 
@@ -98,6 +101,9 @@ func (s *Store) origin(ctx context.Context, base *Image, o ContainerOptions) (co
 	for i, l := range layers {
 		diffIDs[i] = l.DiffID
 	}
+	if slices.Contains(diffIDs, "") { // a partially pulled layer: only the configuration says what it is
+		diffIDs = nil
+	}
 	name := o.ImageName
 	if name == "" && len(base.Names) > 0 {
 		name = base.Names[0]
@@ -119,6 +125,9 @@ func (s *Store) makeContainer(id, rw, imageID string, origin copydata.Origin, o 
 	if err := failpoint.Here("container.new.record"); err != nil {
 		return err
 	}
+	if err := s.letOwnerWrite(rw); err != nil {
+		return kimg.Wrap(name, err)
+	}
 	state, err := copydata.New(origin, id, name)
 	if err != nil {
 		return err
@@ -132,6 +141,24 @@ func (s *Store) makeContainer(id, rw, imageID string, origin copydata.Origin, o 
 		return err
 	}
 	return failpoint.Here("container.new.state")
+}
+
+// letOwnerWrite makes the container's root directory writable for the ordinary user who owns it. The library makes it
+// 0555, which stops nobody inside the namespace, but that user when he comes from outside. The mode of the root directory
+// is not part of a layer.
+func (s *Store) letOwnerWrite(rw string) error {
+	if !unshare.IsRootless() || s.canStage() != nil {
+		return nil
+	}
+	stack, err := s.stackOf(rw)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(stack.Upper)
+	if err != nil {
+		return err
+	}
+	return os.Chmod(stack.Upper, info.Mode()|0o200)
 }
 
 func (s *Store) createNamed(id, rw, imageID, imageName string, o ContainerOptions) (string, error) {
