@@ -182,8 +182,7 @@ func keep(socket, record *os.File, args []string) int {
 			return 1
 		}
 		// Alone: whoever comes now waits for our lock, and then looks for a keeper.
-		now, err := mountsOf(k.pid)
-		if err == nil && len(made(now, k.before)) == 0 {
+		if used, err := k.mounted(); err == nil && !used {
 			_ = record.Truncate(0)
 			_ = setLock(record, unix.F_UNLCK, false)
 			return 0
@@ -196,38 +195,40 @@ func keep(socket, record *os.File, args []string) int {
 
 // selfKeeper is what this process, a keeper, says about itself.
 func selfKeeper() (keeper, error) {
-	k := keeper{before: map[string]bool{}}
-	k.pid = os.Getpid()
-	start, err := startTime(k.pid)
+	pid := os.Getpid()
+	start, err := startTime(pid)
 	if err != nil {
 		return keeper{}, err
 	}
-	k.start = start
+	now, err := mountsOf(pid)
+	return keeper{process{pid, start}, keys(now)}, err
+}
+
+// mounted reports, in the keeper itself, whether anything is mounted here that was not when the namespace was new.
+func (k keeper) mounted() (bool, error) {
 	now, err := mountsOf(k.pid)
-	for _, m := range now {
-		k.before[m.key()] = true
+	if err != nil {
+		return false, err
 	}
-	return k, err
+	forgetGone(k.before, now)
+	return len(made(now, k.before)) > 0, nil
 }
 
 // untilUnmounted returns when nothing that was made in this namespace is mounted any more. The kernel wakes a poll on
 // mountinfo at each change; between two changes the keeper costs nothing.
 func (k keeper) untilUnmounted() error {
-	f, err := os.Open("/proc/self/mountinfo")
+	// Not an os.File: the runtime would poll it as well, and who polls an event first takes it away from the other.
+	fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	for {
-		now, err := mountsOf(k.pid)
-		if err != nil {
+		if used, err := k.mounted(); err != nil || !used {
 			return err
 		}
-		if len(made(now, k.before)) == 0 {
-			return nil
-		}
 		// An event between the reading and the poll is not lost: the file counts from the last poll on.
-		poll := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}}
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}}
 		if _, err := unix.Poll(poll, -1); err != nil && !errors.Is(err, syscall.EINTR) {
 			return err
 		}

@@ -3,6 +3,7 @@ package userns
 import (
 	"bufio"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -20,9 +21,14 @@ type mount struct {
 	slave      bool // it came, or follows one that came, from another namespace
 }
 
-// key identifies a mount among those of one namespace over time; ids alone are used again.
+// key identifies a mount among those of one namespace. Ids and device numbers are used again, and the names of directories
+// change when the host renames or removes them; so names count only for the kind of mount a store makes.
 func (m mount) key() string {
-	return strings.Join([]string{strconv.Itoa(m.id), m.dev, m.root, m.point, m.fstype}, " ")
+	key := strconv.Itoa(m.id) + " " + m.dev + " " + m.fstype
+	if m.fstype == "overlay" || strings.HasPrefix(m.fstype, "fuse") {
+		key += " " + m.point
+	}
+	return key
 }
 
 // mountsOf reads the mounts a process sees.
@@ -72,6 +78,21 @@ func made(now []mount, before map[string]bool) []mount {
 		if !m.slave && !before[m.key()] && !ontoItself(m, byID[m.parent]) {
 			out = append(out, m)
 		}
+	}
+	return out
+}
+
+// forgetGone takes mounts that are gone out of a set of keys: who gets the same id later is another mount.
+func forgetGone(before map[string]bool, now []mount) {
+	there := keys(now)
+	maps.DeleteFunc(before, func(key string, _ bool) bool { return !there[key] })
+}
+
+// keys returns the keys of mounts as a set.
+func keys(list []mount) map[string]bool {
+	out := make(map[string]bool, len(list))
+	for _, m := range list {
+		out[m.key()] = true
 	}
 	return out
 }

@@ -117,6 +117,10 @@ func TestMadeMounts(t *testing.T) {
 	if got := points(made(all, before)); !cmp.Equal(got, want) {
 		t.Errorf("made: %v, want %v", got, want)
 	}
+	forgetGone(before, all)
+	if len(before) != 1 {
+		t.Errorf("not forgotten: %v", before)
+	}
 }
 
 func TestProcesses(t *testing.T) {

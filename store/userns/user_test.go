@@ -164,7 +164,26 @@ func (s *someone) outside(t *testing.T, name string, args ...string) result {
 // alone waits until the user's keeper has left.
 func (s *someone) alone(t *testing.T) {
 	t.Helper()
-	eventually(t, "the keeper leaves", func() bool { return len(s.keepers()) == 0 })
+	for range 500 {
+		if len(s.keepers()) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, pid := range s.keepers() {
+		args, _ := os.ReadFile(procPath(pid, "cmdline"))
+		_, dir, _ := strings.Cut(strings.TrimSuffix(string(args), "\x00"), "\x00")
+		text, err := os.ReadFile(filepath.Join(dir, "keeper"))
+		k, _ := parseKeeper(string(text))
+		now, _ := mountsOf(pid)
+		t.Errorf("keeper %d stays: record %v %v, mounts %+v", pid, k.process, err, made(now, k.before))
+		if f, err := os.Open(filepath.Join(dir, "users")); err == nil {
+			held, err := heldByOthers(f)
+			t.Errorf("used: %v %v", held, err)
+			f.Close()
+		}
+	}
+	t.FailNow()
 }
 
 // command is a program of the user: this binary doing an action, in the user's directory and environment.
