@@ -38,8 +38,13 @@ type dir struct {
 	written bool // its tar member is out; only for the goroutine that emits
 }
 
-// show returns a path for people.
-func (d *dir) show(name string) string { return "/" + d.path + name }
+// show returns the path of something in the directory for people; of the directory itself when name is empty.
+func (d *dir) show(name string) string {
+	if name == "" && d.path != "" {
+		return "/" + d.path[:len(d.path)-1]
+	}
+	return "/" + d.path + name
+}
 
 // fds returns how many file descriptors the directory may hold.
 func (d *dir) fds() int64 { return 2 + int64(d.lower.Len()+d.hidden.Len()) }

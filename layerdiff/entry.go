@@ -142,42 +142,38 @@ func (t *tree) inspect(e *entry, scratch []byte) (fd int, err error) {
 	return -1, err
 }
 
-func (t *tree) inspectFile(e *entry, scratch []byte) (fd int, err error) {
-	path := e.path()
-	fd, err = atfs.OpenFile(e.dir.fd, e.name)
+func (t *tree) inspectFile(e *entry, scratch []byte) (int, error) {
+	fd, err := atfs.OpenFile(e.dir.fd, e.name)
 	if err != nil {
-		return -1, reading(path, err)
+		return -1, reading(e.path(), err)
 	}
-	keep := false
-	defer func() {
-		if !keep {
-			_ = unix.Close(fd)
-		}
-	}()
+	if err := t.inspectOpen(e, fd, scratch); err != nil || e.kind != kindFile {
+		closeRead(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// inspectOpen inspects a file that is open, and leaves it open.
+func (t *tree) inspectOpen(e *entry, fd int, scratch []byte) error {
 	if err := retryStat(fd, &e.st); err != nil {
-		return -1, reading(path, err)
+		return reading(e.path(), err)
 	}
 	if e.st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return -1, reading(path, unix.ENOENT)
+		return reading(e.path(), unix.ENOENT)
 	}
-	e.kind = kindFile
 	all, err := atfs.Xattrs(fd, wanted)
 	if err != nil {
-		return -1, reading(path, err)
+		return reading(e.path(), err)
 	}
 	if err := t.judge(e, all); err != nil {
-		return -1, err
+		return err
 	}
 	same, err := t.isBelow(e, fd, scratch)
-	if err != nil {
-		return -1, err
+	if err == nil && !same {
+		e.kind = kindFile
 	}
-	if same {
-		e.kind = kindNone
-		return -1, nil
-	}
-	keep = true
-	return fd, nil
+	return err
 }
 
 // judge fills in owners and attributes and refuses what no layer can carry.
