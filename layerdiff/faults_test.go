@@ -33,7 +33,7 @@ func quiet(t *testing.T) {
 	routines, files := count()
 	t.Cleanup(func() {
 		var r, f int
-		for range 100 {
+		for range 500 {
 			if r, f = count(); r <= routines && f <= files {
 				return
 			}
@@ -165,7 +165,7 @@ func TestFailuresLeaveNothingRunning(t *testing.T) {
 			if kimg.ClassOf(err) != kimg.ErrInterrupted || !errors.Is(err, context.Canceled) {
 				t.Errorf("%v", err)
 			}
-			if d := time.Since(at); d > time.Second { // 100 ms on a machine that does nothing else
+			if d := time.Since(at); d > 5*time.Second { // far less, but machines are busy
 				t.Errorf("took %v to end", d)
 			}
 			for _, err = range layerdiff.Changes(ctx, stack, layerdiff.Options{}) {
