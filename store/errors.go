@@ -50,7 +50,10 @@ var classes = []struct {
 // already has a class keeps it.
 func wrap(object string, err error) error {
 	var ours *kimg.Error
-	if err == nil || errors.As(err, &ours) {
+	if errors.As(err, &ours) && object == "" {
+		return err
+	}
+	if err == nil || ours != nil {
 		return kimg.Wrap(object, err)
 	}
 	for _, c := range classes {

@@ -122,19 +122,34 @@ func (p *imagePut) do(context.Context) error {
 	if err := failpoint.Here("image.put.begin"); err != nil {
 		return err
 	}
+	for try := 0; ; try++ {
+		err := p.record()
+		if err == nil {
+			return failpoint.Here("image.put.end")
+		}
+		// Another tool may have removed the same image between two of our steps. Then it is put anew.
+		if img, lerr := p.s.exactImage(p.rec.ID()); try == maxRetries || lerr != nil || img != nil || !isUnknown(err) {
+			return err
+		}
+		if p.rec.TopLayer != "" && !p.s.layerExists(p.rec.TopLayer) {
+			return storage.ErrLayerUnknown
+		}
+	}
+}
+
+func isUnknown(err error) bool {
+	return errors.Is(err, storage.ErrImageUnknown) || errors.Is(err, storage.ErrNotAnImage) || errors.Is(err, storage.ErrLayerUnknown)
+}
+
+func (p *imagePut) record() error {
 	err := p.create()
 	if errors.Is(err, storage.ErrDuplicateID) {
 		err = p.amend()
 	}
-	if err != nil {
-		return err
+	if err == nil && len(p.names) > 0 {
+		err = p.s.st.AddNames(p.rec.ID(), p.names)
 	}
-	if len(p.names) > 0 {
-		if err := p.s.st.AddNames(p.rec.ID(), p.names); err != nil {
-			return err
-		}
-	}
-	return failpoint.Here("image.put.end")
+	return err
 }
 
 func (p *imagePut) create() error {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -46,12 +45,9 @@ func (s *Store) layerExists(id string) bool {
 
 // lookForExisting verifies, while no lock is held, a layer the change would reuse.
 func (tx *Tx) lookForExisting(ctx context.Context, l *StagedLayer) error {
-	old, err := tx.s.st.Layer(l.ID)
-	if errors.Is(err, storage.ErrLayerUnknown) {
-		return nil
-	}
-	if err != nil {
-		return wrap("layer "+l.ID, err)
+	old, err := tx.s.layerIfThere(l.ID)
+	if err != nil || old == nil {
+		return err
 	}
 	l.Existing = true
 	if trusted, err := tx.s.trusted(old); err != nil || trusted {
@@ -61,9 +57,7 @@ func (tx *Tx) lookForExisting(ctx context.Context, l *StagedLayer) error {
 		l.verified = old.Created
 	} else if kimg.ClassOf(err) == kimg.ErrInterrupted {
 		return err
-	} else {
-		tx.s.log.WarnContext(ctx, "a layer nobody uses is not what it should be and will be replaced", "layer", l.ID, "error", err)
-	}
+	} // what is wrong with it is found again, and dealt with, when the lock is held
 	return nil
 }
 
@@ -71,11 +65,8 @@ func (tx *Tx) lookForExisting(ctx context.Context, l *StagedLayer) error {
 // one. A wrong layer that nobody uses is removed.
 func (tx *Tx) reuse(ctx context.Context, l *StagedLayer) (bool, error) {
 	l.Existing = false
-	old, err := tx.s.st.Layer(l.ID)
-	if errors.Is(err, storage.ErrLayerUnknown) {
-		return false, nil
-	}
-	if err != nil {
+	old, err := tx.s.layerIfThere(l.ID)
+	if err != nil || old == nil {
 		return false, err
 	}
 	l.Existing = true
@@ -91,14 +82,30 @@ func (tx *Tx) reuse(ctx context.Context, l *StagedLayer) (bool, error) {
 	if !l.verified.IsZero() && l.verified.Equal(old.Created) {
 		return true, nil
 	}
-	if err := tx.s.verifyLayer(ctx, old); err == nil || kimg.ClassOf(err) == kimg.ErrInterrupted {
-		return err == nil, err
+	bad := tx.s.verifyLayer(ctx, old)
+	if bad == nil || kimg.ClassOf(bad) == kimg.ErrInterrupted {
+		return bad == nil, bad
 	}
+	// A tool that does not know our lock may have removed it while it was read.
+	if old, err = tx.s.layerIfThere(l.ID); err != nil || old == nil {
+		l.Existing = false
+		return false, err
+	}
+	tx.s.log.WarnContext(ctx, "a layer nobody uses is not what it should be and is replaced", "layer", l.ID, "error", bad)
 	if err := tx.s.deleteUnusedTree(l.ID, tx.intent); err != nil {
-		return false, kimg.Errorf(kimg.ErrDamaged, "layer "+l.ID, "the store has it with other content and it cannot be replaced: %w", err)
+		return false, kimg.Errorf(kimg.ErrDamaged, "layer "+l.ID, "the store has it with other content (%w) and it cannot be replaced: %w", bad, err)
 	}
 	l.Existing = false
 	return false, nil
+}
+
+// layerIfThere returns the record of a layer, nil when there is none.
+func (s *Store) layerIfThere(id string) (*storage.Layer, error) {
+	l, err := s.st.Layer(id)
+	if errors.Is(err, storage.ErrLayerUnknown) {
+		return nil, nil
+	}
+	return l, wrap("layer "+id, err)
 }
 
 // trusted tells whether a layer may be reused without looking at its content: an image or a container stands on it, or
@@ -162,7 +169,7 @@ func (s *Store) deleteUnusedLayer(id string, mine *intent) error {
 // deleteUnusedTree removes a layer nobody uses and the layers on top of it, which nobody uses either.
 func (s *Store) deleteUnusedTree(id string, mine *intent) error {
 	if wanted, err := s.wantedElsewhere(id, mine); err != nil || wanted {
-		return errors.Join(err, fmt.Errorf("another change needs it"))
+		return errors.Join(err, kimg.Errorf(kimg.ErrBusy, "layer "+id, "another change needs it"))
 	}
 	layers, err := s.st.Layers()
 	if err != nil {

@@ -77,7 +77,7 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 		tx.mu.Unlock()
 	}
 	if err != nil {
-		return nil, wrap("layer", err)
+		return nil, wrap("", err)
 	}
 	l := &StagedLayer{ID: parent, Parent: parent, DiffID: staged.DiffID, Size: staged.Size, Empty: staged.Empty, out: o}
 	o.layer = l

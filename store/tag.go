@@ -9,7 +9,6 @@ import (
 	"github.com/containers/storage"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/internal/failpoint"
 )
 
 // Tag gives the image ref means more names. A name another image has moves. A manifest list is tagged itself.
@@ -150,35 +149,6 @@ func (s *Store) DeleteImage(ctx context.Context, ref string, force bool) (Delete
 		return Deleted{}, err
 	}
 	return Deleted{Untagged: rec.Names, ID: rec.ID, Layers: layers}, nil
-}
-
-func (s *Store) deleteImage(ctx context.Context, id string) ([]string, error) {
-	var layers []string
-	gone := func(error) bool {
-		img, err := s.exactImage(id)
-		return err == nil && img == nil
-	}
-	err := s.Change(ctx, "rmi", func(_ context.Context, tx *Tx) error {
-		tx.steps = append(tx.steps, step{
-			what: "image " + id, final: gone,
-			intent: func() (*intentStep, error) {
-				layers, err := s.st.DeleteImage(id, false)
-				return &intentStep{Delete: id, Layers: layers}, err
-			},
-			do: func(context.Context) error {
-				if err := failpoint.Here("image.delete.begin"); err != nil {
-					return err
-				}
-				var err error
-				if layers, err = s.st.DeleteImage(id, true); err != nil {
-					return err
-				}
-				return failpoint.Here("image.delete.end")
-			},
-		})
-		return nil
-	})
-	return layers, err
 }
 
 // containersOf names the containers made from an image.

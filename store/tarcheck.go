@@ -33,9 +33,12 @@ type tarChecker struct {
 func checkTar(ctx context.Context, r io.ReadCloser) *tarChecker {
 	pr, pw := io.Pipe()
 	c := &tarChecker{PipeReader: pr, done: make(chan struct{}), ctx: ctx}
+	// A source that blocks cannot be interrupted; whoever reads from us can.
+	stop := context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
 	go func() {
 		defer close(c.done)
 		defer r.Close()
+		defer stop()
 		err := c.run(ctx, r, pw)
 		if !errors.Is(err, io.ErrClosedPipe) { // the reader stopped first and knows why
 			c.err = err

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/containers/storage/pkg/archive"
 	"github.com/containers/storage/pkg/chrootarchive"
@@ -116,7 +118,17 @@ func unpack(r io.Reader, dir string, o *archive.TarOptions) (err error) {
 			err = kimg.Errorf(kimg.ErrInternal, "layer", "cannot unpack: %v (see package store about reexec.Init)", p)
 		}
 	}()
-	return chrootarchive.UntarUncompressed(r, dir, o)
+	err = chrootarchive.UntarUncompressed(r, dir, o)
+	if err == nil {
+		return nil
+	}
+	// The child's errors arrive as text only.
+	for _, no := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EPERM, syscall.EACCES, syscall.EEXIST} {
+		if strings.Contains(err.Error(), no.Error()) {
+			return kimg.Errorf(kimg.ClassOf(no), "layer", "unpacking: %w", err)
+		}
+	}
+	return err
 }
 
 // tarError gives what the parts of the pipeline report its class. What has none comes from reading the stream.

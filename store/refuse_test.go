@@ -1,0 +1,214 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containers/storage"
+	"github.com/containers/storage/types"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/store"
+)
+
+func TestOpenRefuses(t *testing.T) {
+	testenv.Root(t)
+	for name, c := range map[string]struct {
+		prepare string // directory that is there already
+		driver  string
+		options []string
+		text    string
+	}{
+		"a second driver":   {"vfs-images", "overlay", nil, "beside it"},
+		"btrfs":             {"btrfs-images", "", nil, "btrfs"},
+		"btrfs by layers":   {"btrfs-layers", "", nil, "btrfs"},
+		"zfs":               {"zfs-images", "zfs", nil, "zfs"},
+		"another":           {"", "devicemapper", nil, "unknown storage driver"},
+		"quota":             {"", "overlay", []string{"overlay.size=1G"}, "overlay.size"},
+		"quota, short":      {"", "overlay", []string{".inodes=10"}, "overlay.inodes"},
+		"beside overlay":    {"overlay-images", "vfs", nil, "beside it"},
+		"quota of overlay2": {"", "overlay2", []string{"overlay2.size=10M"}, "overlay.size"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if c.prepare != "" {
+				if err := os.Mkdir(filepath.Join(root, c.prepare), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := store.Open(store.Options{Root: root, RunRoot: t.TempDir(), Driver: c.driver, DriverOptions: c.options})
+			if !errors.Is(err, kimg.ErrUnsupported) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("%v", err)
+			}
+			entries, err := os.ReadDir(root)
+			if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != c.prepare {
+				t.Errorf("something was made: %v, %v", entries, err)
+			}
+		})
+	}
+}
+
+func TestVfsIsReadOnly(t *testing.T) {
+	testenv.Root(t)
+	o := store.Options{Root: t.TempDir(), RunRoot: t.TempDir(), Driver: "vfs", DriverOptions: []string{}}
+	s, err := store.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Images(t.Context()); err != nil {
+		t.Error(err)
+	}
+	_, err = s.AddLayer(t.Context(), "", store.TarSource(bytes.NewReader(makeTar(t, file{name: "x"}))))
+	if !errors.Is(err, kimg.ErrUnsupported) || !strings.Contains(err.Error(), "vfs") {
+		t.Errorf("%v", err)
+	}
+	// A layer that another tool made there is read through the library.
+	data := makeTar(t, file{name: "x", content: "y"})
+	l, _, err := s.Storage().PutLayer("", "", nil, "", false, nil, bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := s.ExportLayer(t.Context(), l.ID, &out); err != nil || !bytes.Equal(out.Bytes(), data) {
+		t.Errorf("export: %v, %d bytes", err, out.Len())
+	}
+	c, err := s.NewContainer(t.Context(), nil, store.ContainerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := c.Stack(t.Context(), store.StackOptions{}); !errors.Is(err, kimg.ErrUnsupported) {
+		t.Errorf("stack: %v", err)
+	}
+	if i := s.Info(); i.CanCommit || i.Driver != "vfs" || i.Why == "" {
+		t.Errorf("%+v", i)
+	}
+	s.Close()
+	o.Driver = "" // an existing store decides, whatever the configuration says
+	again, err := store.Open(o)
+	if err != nil || again.Storage().GraphDriverName() != "vfs" {
+		t.Fatalf("%v", err)
+	}
+	again.Close()
+}
+
+func TestOptionsThatMakeLayersUnreadable(t *testing.T) {
+	program, err := filepath.EvalSymlinks("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for option, text := range map[string]string{
+		"overlay.mount_program=" + program: "mount program",
+		"overlay.force_mask=shared":        "force_mask",
+	} {
+		t.Run(option, func(t *testing.T) {
+			ts := newStore(t, option)
+			if _, err := ts.Images(t.Context()); err != nil {
+				t.Error(err)
+			}
+			_, err := ts.AddLayer(t.Context(), "", store.TarSource(bytes.NewReader(makeTar(t, file{name: "x"}))))
+			if !errors.Is(err, kimg.ErrUnsupported) || !strings.Contains(err.Error(), text) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestErrorsOfTheLibraryHaveAClass(t *testing.T) {
+	ts := prepare(t)
+	ctx := t.Context()
+	if _, err := ts.Resolve(ctx, "nothing", nil); !errors.Is(err, kimg.ErrNotFound) {
+		t.Error(err)
+	}
+	if err := ts.ExportLayer(ctx, "nothing", new(bytes.Buffer)); !errors.Is(err, kimg.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := ts.Container(ctx, "nothing"); !errors.Is(err, kimg.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := ts.DeleteImage(ctx, "base", true); !errors.Is(err, kimg.ErrBusy) || !strings.Contains(err.Error(), "old") {
+		t.Error(err)
+	}
+	base, err := ts.Resolve(ctx, "base", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ts.NewContainer(ctx, base, store.ContainerOptions{Name: "old"}); !errors.Is(err, kimg.ErrExists) {
+		t.Error(err)
+	}
+	if _, err := ts.NewContainer(ctx, base, store.ContainerOptions{Name: "../x"}); !errors.Is(err, kimg.ErrInvalid) {
+		t.Error(err)
+	}
+	if err := addLayer(ctx, ts.Store, strings.Repeat("0", 64), "x"); !errors.Is(err, kimg.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := ts.PutImage(ctx, store.ImageRecord{}); !errors.Is(err, kimg.ErrInvalid) {
+		t.Error(err)
+	}
+	if _, err := ts.PutImage(ctx, record(t, "x", strings.Repeat("0", 64), nil)); !errors.Is(err, kimg.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+func TestWrapKeepsItsHandsOff(t *testing.T) {
+	testenv.Root(t)
+	dir := t.TempDir()
+	t.Cleanup(func() { unmountAll(t, dir) })
+	st, err := storage.GetStore(types.StoreOptions{GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), GraphDriverName: "overlay"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Free()
+	s := store.Wrap(st)
+	if s.Recovers() || s.Storage() != st {
+		t.Error("a wrapped store recovers, or is another one")
+	}
+	if err := importImage(t.Context(), s, "base", "one", "two"); err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.Resolve(t.Context(), "base", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.NewContainer(t.Context(), img, store.ContainerOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "root", "kimg")); !os.IsNotExist(err) {
+		t.Errorf("files of ours in a wrapped store: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := st.Images(); err != nil {
+		t.Errorf("closing a wrapped store closed the store: %v", err)
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	testenv.Root(t)
+	dir := t.TempDir()
+	t.Cleanup(func() { unmountAll(t, filepath.Dir(dir)) })
+	if err := mountTmpfs(dir, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	ts := &testStore{root: filepath.Join(dir, "root"), runRoot: filepath.Join(dir, "run")}
+	ts.Store = ts.open(t)
+	ts.addImage(t, "small", "small")
+	before := ts.inventory(t)
+	big := makeTar(t, file{name: "big", content: strings.Repeat("x", 8<<20)})
+	_, err := ts.AddLayer(t.Context(), "", store.TarSource(bytes.NewReader(big)))
+	if !errors.Is(err, kimg.ErrNoSpace) {
+		t.Errorf("%v", err)
+	}
+	if got := ts.inventory(t); got != before {
+		t.Errorf("left behind:\n%s", diff(before, got))
+	}
+	if err := addLayer(t.Context(), ts.Store, "", "fits"); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
