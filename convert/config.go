@@ -21,10 +21,12 @@ type Document struct {
 // Config is one image configuration, with all that its source says. It is a value: it never changes, and methods that
 // edit return another one. The zero Config has no members; get one from [Parse] or [NewConfig].
 type Config struct {
-	format Format // of source; empty for an image from scratch
-	source []byte // as it came; nil for an image from scratch
-	base   []byte // what edits are written onto: the source with its known members spelled as they should be
-	raw    []byte // as it is now
+	format Format   // of source; empty for an image from scratch
+	source []byte   // as it came; nil for an image from scratch
+	base   []byte   // what edits are written onto: the source with its known members spelled as they should be
+	raw    []byte   // as it is now
+	clean  []byte   // what base is written as when no edit changes it: the source, or base itself
+	odd    []string // the members that source spells otherwise
 }
 
 // Parse reads an image, schema 2 or OCI, and checks that manifest and configuration fit together: digest, size, media
@@ -86,8 +88,8 @@ func parseConfig(f Format, data []byte) (Config, error) {
 	if err := checkImage(img); err != nil {
 		return Config{}, err
 	}
-	base, _, err := strict.Respell(data, &img)
-	return Config{format: f, source: data, base: base, raw: data}, err
+	base, odd, err := strict.Respell(data, &img)
+	return Config{format: f, source: data, base: base, raw: data, clean: data, odd: odd}, err
 }
 
 // NewConfig returns the configuration of an image made from scratch for a platform: no layers, no history, no date,
@@ -99,7 +101,7 @@ func NewConfig(os, arch, variant string) Config {
 	}
 	img.RootFS = docker.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
 	raw, _ := json.Marshal(img) // strings, lists and maps always encode
-	return Config{base: raw, raw: raw}
+	return Config{base: raw, raw: raw, clean: raw}
 }
 
 // Format returns the format the configuration came in; empty for one from scratch.
@@ -125,10 +127,10 @@ func (c Config) Docker() docker.Image {
 // requires filled in and bare strings as lists, as [Config.JSON] of a Docker image does. Members unknown to OCI are
 // left out. It is a copy.
 func (c Config) OCI() ispec.Image {
-	var img ispec.Image
-	if data, _, err := projectOCI(c.raw); err == nil {
-		_ = json.Unmarshal(data, &img) // projectOCI has decoded it once already
+	if c.raw == nil {
+		return ispec.Image{}
 	}
+	_, img, _, _ := c.projectOCI() // it fails for no configuration that could be parsed or edited
 	return img
 }
 

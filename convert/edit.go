@@ -2,8 +2,8 @@ package convert
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"reflect"
 
 	"github.com/kimg/kimg"
@@ -50,10 +50,7 @@ func (c Config) with(img docker.Image) (Config, error) {
 		return Config{}, err
 	}
 	if bytes.Equal(before, after) {
-		c.raw = c.base
-		if c.source != nil {
-			c.raw = c.source
-		}
+		c.raw = c.clean
 		return c, nil
 	}
 	if c.raw, err = patch(c.base, before, after); err != nil {
@@ -81,7 +78,7 @@ func encode(img docker.Image) (json.RawMessage, error) {
 	if img.RootFS.DiffIDs == nil {
 		img.RootFS.DiffIDs = []digest.Digest{}
 	}
-	raw, err := json.Marshal(img)
+	raw, err := strict.Marshal(img)
 	if err != nil {
 		return nil, invalid("timestamp: %w", err) // of all members only times can fail to encode
 	}
@@ -149,22 +146,29 @@ func (c Config) WithDocker(document []byte) (Config, error) {
 			return edited, nil
 		}
 	}
-	other.source = c.source
-	return other, nil
+	return Config{format: c.format, source: c.source, base: other.base, raw: other.base, clean: other.base}, nil
 }
 
 // sameJSON reports whether two valid documents say the same, whatever their spacing, escapes and order of members.
 // Numbers are compared as text.
 func sameJSON(a, b []byte) bool {
-	var x, y any
-	return decodeAny(a, &x) == nil && decodeAny(b, &y) == nil && reflect.DeepEqual(x, y)
+	var x, y bytes.Buffer
+	if json.Compact(&x, a) == nil && json.Compact(&y, b) == nil && bytes.Equal(x.Bytes(), y.Bytes()) {
+		return true // as written by kimg itself
+	}
+	one, ok1 := canonical(a)
+	two, ok2 := canonical(b)
+	return ok1 && ok2 && one == two
 }
 
-func decodeAny(data []byte, v *any) error {
+// canonical returns a digest of what a document says.
+func canonical(data []byte) (sum [sha256.Size]byte, ok bool) {
+	var v any
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("decode: %w", err)
+	if d.Decode(&v) != nil {
+		return sum, false
 	}
-	return nil
+	raw, err := strict.Marshal(v)
+	return sha256.Sum256(raw), err == nil
 }

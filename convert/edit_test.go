@@ -35,7 +35,7 @@ func TestEditTouchesOnlyItsMember(t *testing.T) {
 		"scalar":        {func(i *docker.Image) { i.Architecture = "arm" }, `"amd64"`, `"arm"`},
 		"empty scalar":  {func(i *docker.Image) { i.Config.User = "me" }, `"User":""`, `"User":"me"`},
 		"remove":        {func(i *docker.Image) { i.OS = "" }, `"os":"linux",`, ``},
-		"add at end":    {func(i *docker.Image) { i.Author = "<x>" }, `"y":{}}}`, `"y":{}},"author":"\u003cx\u003e"}`},
+		"add at end":    {func(i *docker.Image) { i.Author = "<x>" }, `"y":{}}}`, `"y":{}},"author":"<x>"}`},
 		"append env":    {func(i *docker.Image) { i.Config.Env = append(i.Config.Env, "C") }, `,"B"]`, `,"B","C"]`},
 		"prepend env":   {func(i *docker.Image) { i.Config.Env = append([]string{"0"}, i.Config.Env...) }, `["A=`, `["0","A=`},
 		"change env":    {func(i *docker.Image) { i.Config.Env[1] = "D" }, `,"B"]`, `,"D"]`},
@@ -215,6 +215,13 @@ func TestWithDocker(t *testing.T) {
 	wins, err := c.WithDocker([]byte(other))
 	if err != nil || text(t, wins, convert.OCI) != other || !wins.Edited() || string(wins.Source()) != dockerConfig {
 		t.Errorf("the document did not win: %v", err)
+	}
+	if text(t, edit(t, wins, func(*docker.Image) {}), convert.OCI) != other {
+		t.Error("an edit that changes nothing went back to the source")
+	}
+	odd, err := convert.Config{}.WithDocker([]byte(`{"OS":"x","architecture":"y","rootfs":{"type":"layers","diff_ids":[]}}`))
+	if err != nil || text(t, odd, convert.OCI) != `{"os":"x","architecture":"y","rootfs":{"type":"layers","diff_ids":[]}}` {
+		t.Errorf("%v %s", err, text(t, odd, convert.OCI))
 	}
 	if _, err := c.WithDocker([]byte("null")); !errors.Is(err, kimg.ErrInvalid) {
 		t.Error(err)

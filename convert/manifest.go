@@ -185,9 +185,9 @@ func writeManifest(f Format, config ispec.Descriptor, layers []Layer, annotation
 		m.Layers = append(m.Layers, d)
 	}
 	if f == OCI {
-		return json.Marshal(m)
+		return strict.Marshal(m)
 	}
-	return json.Marshal(toDocker(m))
+	return strict.Marshal(toDocker(m))
 }
 
 // descriptor points at the layer in the words of a format.

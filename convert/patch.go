@@ -163,6 +163,6 @@ func setMember(object json.RawMessage, name string, value json.RawMessage) (json
 			return joinObject(members), nil
 		}
 	}
-	key, err := json.Marshal(name)
+	key, err := strict.Marshal(name)
 	return joinObject(append(members, strict.Member{Name: name, Key: key, Value: value})), err
 }

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"encoding/json"
 
 	"github.com/kimg/kimg"
@@ -19,37 +20,38 @@ func (c Config) JSON(f Format) ([]byte, Report, error) {
 	if c.raw == nil {
 		return nil, nil, kimg.Errorf(kimg.ErrInvalid, "config", "there is no configuration")
 	}
-	raw := append([]byte(nil), c.raw...)
+	raw := bytes.Clone(c.raw)
 	switch {
 	case f == DockerV2S2, f == OCI && f == c.format && !c.Edited():
 		return raw, nil, nil // every OCI configuration is a Docker one
 	case f == OCI:
-		out, report, err := projectOCI(raw)
-		return out, report, kimg.Wrap("config", err)
+		out, _, report, err := c.projectOCI()
+		if err != nil {
+			return nil, nil, kimg.Wrap("config", err)
+		}
+		return out, report, nil
 	}
 	return nil, nil, kimg.Errorf(kimg.ErrUnsupported, "config", "format %s is not written", kimg.Quote(string(f)))
 }
 
-// projectOCI makes a valid OCI configuration of a Docker one, which may already be one: then it is returned itself.
-func projectOCI(raw json.RawMessage) (json.RawMessage, Report, error) {
-	var img docker.Image
-	p := projection{}
-	var names []string
-	p.raw, names, p.err = strict.Respell(raw, &img)
-	for _, name := range names {
-		p.report = append(p.report, Change{name, Changed, "the name is now spelled as the format spells it"})
+// projectOCI makes a valid OCI configuration of a Docker one, which may already be one: then the document is that
+// itself, byte for byte. The document is the caller's to keep.
+func (c Config) projectOCI() (document json.RawMessage, img ispec.Image, report Report, err error) {
+	p := projection{raw: bytes.Clone(c.raw)}
+	if !c.Edited() && len(c.odd) > 0 {
+		p.raw = bytes.Clone(c.base)
+		for _, name := range c.odd {
+			p.report = append(p.report, Change{name, Changed, "the name is now spelled as the format spells it"})
+		}
 	}
+	value := decode(p.raw)
+	p.platform(value)
+	p.commands(value)
+	p.diffIDs(value)
 	if p.err == nil {
-		img = decode(p.raw)
-		p.platform(img)
-		p.commands(img)
-		p.diffIDs(img)
+		p.err = json.Unmarshal(p.raw, &img)
 	}
-	var check ispec.Image
-	if p.err == nil {
-		p.err = strict.Unmarshal(p.raw, &check)
-	}
-	return p.raw, p.report, p.err
+	return p.raw, img, p.report, p.err
 }
 
 // projection is an OCI configuration in the making. After an error its methods do nothing.
@@ -94,7 +96,7 @@ func (p *projection) commands(img docker.Image) {
 		if !isA('"', inner[name]) {
 			continue
 		}
-		list, err := json.Marshal(lists[name])
+		list, err := strict.Marshal(lists[name])
 		if err == nil {
 			config, err = setMember(config, name, list)
 		}

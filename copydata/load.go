@@ -2,7 +2,6 @@ package copydata
 
 import (
 	"bytes"
-	"encoding/json"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -95,11 +94,11 @@ func (c *CopyData) decodeConfigs(f file) error {
 	if f.Schema < schema {
 		return nil // another version's projection; the next save writes ours
 	}
-	derived, err := json.Marshal(config.OCI())
+	derived, err := strict.Marshal(config.OCI())
 	if err != nil {
 		return damaged("docker is not a valid configuration (timestamp)")
 	}
-	if again, err := json.Marshal(said); err != nil || !bytes.Equal(again, derived) {
+	if again, err := strict.Marshal(said); err != nil || !bytes.Equal(again, derived) {
 		return damaged("docker and ociv1 disagree")
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/strict"
 )
 
 // Save writes the state into the directory of its container, as the generation after the one it was read from. When
@@ -12,6 +13,9 @@ import (
 // written, and the caller loads again. After an error the state can be saved again.
 func (c *CopyData) Save(dir Directory) error {
 	next := c.generation + 1
+	if next == 0 {
+		return kimg.Wrap("state of container "+c.containerID, damaged("generation is at its end"))
+	}
 	history, err := c.nextHistory(next)
 	if err != nil {
 		return err
@@ -32,7 +36,7 @@ func (c *CopyData) encode(generation uint64, history []json.RawMessage) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	oci, err := json.Marshal(c.config.OCI())
+	oci, err := strict.Marshal(c.config.OCI())
 	if err != nil {
 		return nil, kimg.Errorf(kimg.ErrInternal, FileName, "encode ociv1: %w", err)
 	}
@@ -55,7 +59,7 @@ func (c *CopyData) nextHistory(generation uint64) ([]json.RawMessage, error) {
 		}
 		now.What = "upgraded"
 	}
-	raw, err := json.Marshal(now)
+	raw, err := strict.Marshal(now)
 	if err != nil {
 		return nil, kimg.Errorf(kimg.ErrInternal, FileName, "encode history: %w", err)
 	}

@@ -37,8 +37,11 @@ func (w *walker) value(t reflect.Type) error {
 		_, err := w.text()
 		return err
 	}
-	for w.pos < len(w.data) && !strings.ContainsRune(",]} \t\r\n", rune(w.data[w.pos])) {
-		w.pos++
+	for ; w.pos < len(w.data); w.pos++ {
+		switch w.data[w.pos] {
+		case ',', ']', '}', ' ', '\t', '\r', '\n':
+			return nil
+		}
 	}
 	return nil
 }
@@ -69,7 +72,7 @@ func (w *walker) object(t reflect.Type) error {
 	} else if t != nil && t.Kind() == reflect.Map {
 		elem = t.Elem()
 	}
-	seen := map[string]struct{}{}
+	var seen map[string]struct{} // made with the first key: many objects in maps are empty
 	for w.pos++; !w.closes('}'); {
 		at := w.pos
 		key, err := w.text()
@@ -83,6 +86,9 @@ func (w *walker) object(t reflect.Type) error {
 		if _, twice := seen[id]; twice {
 			return invalid("duplicate-key: two keys of one object are the same%s, the second at byte %d",
 				map[bool]string{true: " or differ only in case"}[folds], at)
+		}
+		if seen == nil {
+			seen = map[string]struct{}{}
 		}
 		seen[id] = struct{}{}
 		member := elem
@@ -119,8 +125,10 @@ func (w *walker) closes(bracket byte) bool {
 }
 
 func (w *walker) space() {
-	for w.pos < len(w.data) && strings.IndexByte(" \t\r\n", w.data[w.pos]) >= 0 {
-		w.pos++
+	for ; w.pos < len(w.data); w.pos++ {
+		if c := w.data[w.pos]; c != ' ' && c != '\n' && c != '\t' && c != '\r' {
+			return
+		}
 	}
 }
 

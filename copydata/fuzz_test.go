@@ -1,0 +1,74 @@
+package copydata_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/copydata"
+)
+
+// FuzzLoad: whatever a state file holds, reading it never panics; a refusal is class state in one line; and what is
+// accepted can be saved, loads as the same, and keeps the members nobody knows.
+func FuzzLoad(f *testing.F) {
+	for _, o := range []copydata.Origin{{OS: "linux", Arch: "amd64"}, origin(f, convert.OCI), origin(f, convert.DockerV2S2)} {
+		c, dir := saved(f, o)
+		f.Add(content(f, dir))
+		err := c.Update(func(s *copydata.Settings) error {
+			s.Image.Config.Labels = map[string]string{"a": "<\u2028>", "A": "x"}
+			s.Annotations["k"], s.MountPoint, s.CreatedBy = "v", "/run/m", "x"
+			return nil
+		})
+		if err != nil || c.Save(dir) != nil {
+			f.Fatal(err)
+		}
+		f.Add(content(f, dir))
+		f.Add(bytes.Replace(content(f, dir), []byte(`{"type"`), []byte(`{"zz":{"a":1e99},"type"`), 1))
+	}
+	for _, seed := range []string{"", "null", "{}", `{"type":"kimg container state","schema":1,"generation":1}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := &copydata.Memory{}
+		dir.Put(ctr, copydata.FileName, append([]byte{}, data...))
+		c, err := copydata.Load(dir, ctr)
+		generation, err2 := copydata.Generation(data)
+		if err != nil {
+			if kimg.ClassOf(err) != kimg.ErrState || strings.ContainsAny(err.Error(), "\n\r\x00\x1b") || len(err.Error()) > 500 {
+				t.Fatalf("class %s: %q", kimg.ClassOf(err), err)
+			}
+			return
+		}
+		if err2 != nil || generation != c.Generation() {
+			t.Fatalf("generation %d, %v", generation, err2)
+		}
+		if generation+1 == 0 {
+			return // nobody saves that often
+		}
+		before, _, err := c.Config().JSON(convert.DockerV2S2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		again, err := copydata.Load(dir, ctr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, _, err := again.Config().JSON(convert.DockerV2S2)
+		if err != nil || !sameText(before, after) || again.Generation() != generation+1 || again.Config().Edited() != c.Config().Edited() {
+			t.Fatalf("%v\n%s\n%s", err, before, after)
+		}
+	})
+}
+
+// sameText compares two documents without their spacing, which an edited configuration does not keep in the file.
+func sameText(a, b []byte) bool {
+	strip := func(s []byte) string {
+		return strings.NewReplacer(" ", "", "\n", "", "\t", "", "\r", "").Replace(string(s))
+	}
+	return strip(a) == strip(b)
+}
