@@ -22,11 +22,18 @@ func (c *Container) Mount(ctx context.Context) (string, error) {
 	if err := c.heal(); err != nil {
 		return "", err
 	}
-	path, err := c.s.st.Mount(c.ID, "") // "": the container's own label
+	before, err := c.s.st.Layer(c.LayerID)
 	if err != nil {
 		return "", wrap(c.Name, err)
 	}
-	if ok, err := mounted(path); err != nil || !ok {
+	path, err := c.s.st.Mount(c.ID, "") // "": the container's own label
+	if err != nil && before.MountCount == 0 {
+		c.dropUncounted(ctx)
+	}
+	if err != nil {
+		return "", wrap(c.Name, err)
+	}
+	if ok, err := c.s.mounted(path); err != nil || !ok {
 		return "", kimg.Errorf(kimg.ErrDamaged, c.Name, "%s is said to be mounted and is not: %v", path, err)
 	}
 	return path, nil
@@ -64,11 +71,35 @@ func (c *Container) Mounted() (path string, n int, err error) {
 	if l.MountCount == 0 || l.MountPoint == "" {
 		return "", 0, nil
 	}
-	ok, err := mounted(l.MountPoint)
+	ok, err := c.s.mounted(l.MountPoint)
 	if err != nil || !ok {
 		return "", 0, wrap(c.Name, err)
 	}
 	return l.MountPoint, l.MountCount, nil
+}
+
+// dropUncounted unmounts what the library has mounted and then could not count, on a full disk: nobody else would.
+func (c *Container) dropUncounted(ctx context.Context) {
+	driver, err := c.s.st.GraphDriver()
+	if err == nil {
+		err = driver.Put(c.LayerID) // fine when nothing is mounted
+	}
+	if err != nil {
+		c.s.log.WarnContext(ctx, "could not unmount", "container", c.Name, "error", err)
+	}
+}
+
+// mounted tells whether a path the driver handed out is mounted in this mount namespace. Drivers other than overlay hand
+// out directories, which need no mount.
+func (s *Store) mounted(path string) (bool, error) {
+	if s.st.GraphDriverName() != overlay {
+		_, err := os.Lstat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	return mounted(path)
 }
 
 func mounted(path string) (bool, error) {

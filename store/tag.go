@@ -88,6 +88,9 @@ func (s *Store) rename(ctx context.Context, op string, rec *storage.Image, names
 			}
 		}
 		tx.Record("image "+rec.ID, func(context.Context) error {
+			if err := change(rec.ID, names); err != nil {
+				return err // the library's save is atomic: nothing is to be taken back
+			}
 			tx.Undo(func(context.Context) error {
 				var errs []error
 				for _, n := range names {
@@ -99,7 +102,7 @@ func (s *Store) rename(ctx context.Context, op string, rec *storage.Image, names
 				}
 				return errors.Join(errs...)
 			})
-			return change(rec.ID, names)
+			return nil
 		})
 		return nil
 	})
