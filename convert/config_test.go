@@ -49,7 +49,7 @@ func TestDockerView(t *testing.T) {
 
 func TestOCIView(t *testing.T) {
 	img := parse(t, convert.DockerV2S2, dockerConfig).OCI()
-	if img.OSVersion != "10.0" || img.Variant != "v2" || img.Config.StopSignal != "SIGTERM" || !img.Config.ArgsEscaped || len(img.History) != 3 {
+	if img.OSVersion != "10.0" || img.Variant != "v2" || img.Config.StopSignal != "SIGTERM" || len(img.History) != 3 {
 		t.Errorf("%+v", img)
 	}
 	if img := parse(t, convert.OCI, ociConfig).OCI(); img.Created != nil || img.RootFS.DiffIDs == nil {

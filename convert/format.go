@@ -51,6 +51,10 @@ type Layer struct {
 	Annotations map[string]string // OCI only
 }
 
+// foreignLayer is the type of a layer that must not be distributed. The specification advises against new ones, so its
+// Go package deprecates the name; old images have them all the same, and a foreign layer stays one.
+const foreignLayer = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+
 // layerKind is what the media type of a layer says, in the words of no format.
 type layerKind struct {
 	compression string // "", "gzip" or "zstd"
@@ -66,11 +70,11 @@ func kindOf(mediaType string) (layerKind, error) {
 		return layerKind{compression: "gzip"}, nil
 	case ispec.MediaTypeImageLayerZstd, docker.MediaTypeLayerZstd:
 		return layerKind{compression: "zstd"}, nil
-	case ispec.MediaTypeImageLayerNonDistributable, docker.MediaTypeForeignLayer: //nolint:staticcheck // old images have them
+	case foreignLayer, docker.MediaTypeForeignLayer:
 		return layerKind{foreign: true}, nil
-	case ispec.MediaTypeImageLayerNonDistributableGzip, docker.MediaTypeForeignLayerGzip: //nolint:staticcheck // as above
+	case foreignLayer + "+gzip", docker.MediaTypeForeignLayerGzip:
 		return layerKind{"gzip", true}, nil
-	case ispec.MediaTypeImageLayerNonDistributableZstd: //nolint:staticcheck // as above
+	case foreignLayer + "+zstd":
 		return layerKind{"zstd", true}, nil
 	}
 	if strings.HasSuffix(mediaType, "+encrypted") {
@@ -84,7 +88,7 @@ func (k layerKind) mediaType(f Format) (string, error) {
 	base, sep := ispec.MediaTypeImageLayer, "+"
 	switch {
 	case f == OCI && k.foreign:
-		base = ispec.MediaTypeImageLayerNonDistributable //nolint:staticcheck // a foreign layer stays one
+		base = foreignLayer
 	case f == DockerV2S2 && k.compression == "zstd":
 		return "", kimg.Errorf(kimg.ErrUnsupported, "", "media-type: a Docker manifest cannot have a zstd layer")
 	case f == DockerV2S2 && k.foreign:

@@ -60,6 +60,9 @@ func parseManifest(data []byte) (ManifestView, error) {
 		return ManifestView{}, err
 	}
 	v.Config, v.Annotations, v.Subject, v.ArtifactType = m.Config, m.Annotations, m.Subject, m.ArtifactType
+	if f == DockerV2S2 && saysNothing(m.Config.MediaType) {
+		m.Config.MediaType, v.Config.MediaType = f.ConfigType(), f.ConfigType()
+	}
 	if err := checkConfigDescriptor(f, m.Config); err != nil {
 		return ManifestView{}, err
 	}
@@ -113,6 +116,16 @@ func unknownMembers(data []byte, f Format) (map[string]json.RawMessage, error) {
 		unknown[m.Name] = bytes.Clone(m.Value)
 	}
 	return unknown, nil
+}
+
+// saysNothing reports whether a media type is one that early registries put in place of Docker's configuration type.
+// Docker reads such manifests as images.
+func saysNothing(mediaType string) bool {
+	switch mediaType {
+	case "", "application/octet-stream", "application/json", "text/html":
+		return true
+	}
+	return false
 }
 
 func checkConfigDescriptor(f Format, d ispec.Descriptor) error {

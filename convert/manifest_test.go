@@ -102,6 +102,22 @@ func TestParseManifest(t *testing.T) {
 	}
 }
 
+// Early registries gave the configuration types that say nothing; the image is one all the same.
+func TestOldConfigTypes(t *testing.T) {
+	for _, typ := range []string{"", "application/octet-stream", "application/json", "text/html"} {
+		v, err := convert.ParseManifest([]byte(strings.Replace(dockerManifest, docker.MediaTypeConfig, typ, 1)))
+		if err != nil || v.Config.MediaType != docker.MediaTypeConfig {
+			t.Errorf("%q: %v %s", typ, err, v.Config.MediaType)
+		}
+		if _, err := convert.ParseManifest([]byte(strings.Replace(ociManifest, ispec.MediaTypeImageConfig, typ, 1))); kimg.ClassOf(err) != kimg.ErrUnsupported {
+			t.Errorf("%q in an OCI manifest: %v", typ, err)
+		}
+	}
+	if _, err := convert.ParseManifest([]byte(strings.Replace(dockerManifest, docker.MediaTypeConfig, ispec.MediaTypeImageConfig, 1))); kimg.ClassOf(err) != kimg.ErrInvalid {
+		t.Error(err)
+	}
+}
+
 func TestParseManifestRefuses(t *testing.T) {
 	many := `"layers":[` + strings.Repeat(`{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"`+blobA+`","size":1},`, 500)
 	for _, c := range []struct {

@@ -74,67 +74,64 @@ func (p *projection) platform(img docker.Image) {
 
 // commands turns bare strings into lists of one.
 func (p *projection) commands(img docker.Image) {
-	if p.err != nil || img.Config == nil {
+	if img.Config == nil {
 		return
 	}
-	members, err := memberMap(p.raw)
-	if err != nil {
-		p.err = err
-		return
-	}
-	config := members["config"]
-	if !isA('{', config) {
-		return
-	}
-	lists := map[string]docker.Strings{"Entrypoint": img.Config.Entrypoint, "Cmd": img.Config.Cmd}
-	inner, err := memberMap(config)
-	if err != nil {
-		p.err = err
-		return
-	}
-	for _, name := range []string{"Entrypoint", "Cmd"} {
-		if !isA('"', inner[name]) {
-			continue
+	for _, c := range []struct {
+		name string
+		list docker.Strings
+	}{{"Entrypoint", img.Config.Entrypoint}, {"Cmd", img.Config.Cmd}} {
+		if isA('"', p.inner("config", c.name)) {
+			p.setInner("config", c.name, c.list, "OCI has a list here; the bare string became a list of one")
 		}
-		list, err := strict.Marshal(lists[name])
-		if err == nil {
-			config, err = setMember(config, name, list)
-		}
-		if err != nil {
-			p.err = err
-			return
-		}
-		p.set("config", config, "", "")
-		p.report = append(p.report, Change{"config." + name, Changed, "OCI has a list here; the bare string became a list of one"})
 	}
 }
 
 // diffIDs makes the list of an image without layers a list: OCI does not allow null.
 func (p *projection) diffIDs(img docker.Image) {
-	if p.err != nil || img.RootFS.DiffIDs != nil {
-		return
+	if img.RootFS.DiffIDs == nil {
+		p.setInner("rootfs", "diff_ids", []string{}, "OCI requires a list, also without layers")
 	}
-	members, err := memberMap(p.raw)
-	if err != nil {
-		p.err = err
-		return
-	}
-	rootfs, err := setMember(members["rootfs"], "diff_ids", json.RawMessage("[]"))
-	if err != nil {
-		p.err = err
-		return
-	}
-	p.set("rootfs", rootfs, "", "")
-	p.report = append(p.report, Change{"rootfs.diff_ids", Changed, "OCI requires a list, also without layers"})
 }
 
-// set replaces a top member and, for a kind, reports it.
+// set adds or replaces a top member and reports it.
 func (p *projection) set(name string, value json.RawMessage, kind Kind, why string) {
+	if p.err == nil {
+		p.raw, p.err = setMember(p.raw, name, value)
+		p.report = append(p.report, Change{name, kind, why})
+	}
+}
+
+// inner returns the member of an object that is a top member; nil when either is absent.
+func (p *projection) inner(outer, name string) json.RawMessage {
+	object := p.raw
+	for _, n := range []string{outer, name} {
+		if p.err != nil || !isA('{', object) {
+			return nil
+		}
+		var members map[string]json.RawMessage
+		members, p.err = memberMap(object)
+		object = members[n]
+	}
+	return object
+}
+
+// setInner replaces a member of an object that is a top member, and reports it.
+func (p *projection) setInner(outer, name string, value any, why string) {
 	if p.err != nil {
 		return
 	}
-	p.raw, p.err = setMember(p.raw, name, value)
-	if kind != "" {
-		p.report = append(p.report, Change{name, kind, why})
+	var members map[string]json.RawMessage
+	var raw json.RawMessage
+	if members, p.err = memberMap(p.raw); p.err != nil {
+		return
 	}
+	if raw, p.err = strict.Marshal(value); p.err != nil {
+		return
+	}
+	if raw, p.err = setMember(members[outer], name, raw); p.err != nil {
+		return
+	}
+	p.raw, p.err = setMember(p.raw, outer, raw)
+	p.report = append(p.report, Change{outer + "." + name, Changed, why})
 }
