@@ -91,7 +91,7 @@ func TestLoneMisspelling(t *testing.T) {
 		t.Error("an untouched document changed")
 	}
 	data, report, err := c.JSON(convert.OCI)
-	if err != nil || len(report) != 3 || strings.Contains(string(data), "cmd") || c.OCI().Architecture != "arm64" {
+	if err != nil || len(report) != 3 || report[1].Path != "config.Cmd" || strings.Contains(string(data), "cmd") || c.OCI().Architecture != "arm64" {
 		t.Errorf("%s %v %v", data, report, err)
 	}
 	c, err = c.Edit(func(img *docker.Image) error { img.Config.Cmd = []string{"b"}; return nil })

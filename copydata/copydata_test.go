@@ -241,12 +241,12 @@ func TestStaleSave(t *testing.T) {
 }
 
 func TestUnknownMembersSurvive(t *testing.T) {
-	c, dir := saved(t, origin(t, convert.DockerV2S2))
+	_, dir := saved(t, origin(t, convert.DockerV2S2))
 	data := content(t, dir)
 	data = bytes.Replace(data, []byte(`{"type"`), []byte(`{"zz\u0061":[1.0, 1e999],"type"`), 1)
 	data = bytes.Replace(data, []byte(`"what":"created"`), []byte(`"what":"created","why":"so"`), 1)
 	dir.Put(ctr, copydata.FileName, data)
-	c = load(t, dir)
+	c := load(t, dir)
 	if err := c.Update(func(s *copydata.Settings) error { s.Image.Author = "z"; return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -65,12 +65,12 @@ func Unmarshal(data []byte, v any) error { return unmarshal(data, v, nil) }
 // UnmarshalExact is [Unmarshal] for documents whose known members must be spelled exactly: a key that equals a known
 // member only when case is ignored is refused too, even when it stands alone.
 func UnmarshalExact(data []byte, v any) error {
-	return unmarshal(data, v, func(start, _ int, name string) error {
+	return unmarshal(data, v, func(start, _ int, name, _ string) error {
 		return invalid("duplicate-key: the key at byte %d resembles %q without being it", start, name)
 	})
 }
 
-func unmarshal(data []byte, v any, lone func(start, end int, name string) error) error {
+func unmarshal(data []byte, v any, lone func(start, end int, name, path string) error) error {
 	t := reflect.TypeOf(v)
 	if t == nil || t.Kind() != reflect.Pointer {
 		return kimg.Errorf(kimg.ErrInternal, "", "strict: decoding into something that is not a pointer")
@@ -82,24 +82,24 @@ func unmarshal(data []byte, v any, lone func(start, end int, name string) error)
 }
 
 // Respell returns a document in which every key that resembles a known member of the type v points to, without being
-// it, is spelled as that member, and the names it put in. All other bytes stay; a document without such keys is
+// it, is spelled as that member, and the paths of those members. All other bytes stay; a document without such keys is
 // returned itself. Errors are those of [Unmarshal].
-func Respell(data []byte, v any) (respelled []byte, names []string, err error) {
+func Respell(data []byte, v any) (respelled []byte, paths []string, err error) {
 	last := 0
-	err = check(data, reflect.TypeOf(v).Elem(), func(start, end int, name string) error {
+	err = check(data, reflect.TypeOf(v).Elem(), func(start, end int, name, path string) error {
 		key, err := json.Marshal(name)
 		respelled = append(append(respelled, data[last:start]...), key...)
-		last, names = end, append(names, name)
+		last, paths = end, append(paths, path)
 		return err
 	})
-	if err != nil || len(names) == 0 {
+	if err != nil || len(paths) == 0 {
 		return data, nil, err
 	}
-	return append(respelled, data[last:]...), names, nil
+	return append(respelled, data[last:]...), paths, nil
 }
 
 // check runs the checks that need no decoding, cheapest and most protective first.
-func check(data []byte, t reflect.Type, lone func(start, end int, name string) error) error {
+func check(data []byte, t reflect.Type, lone func(start, end int, name, path string) error) error {
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		return invalid("json: begins with a byte order mark")
 	}

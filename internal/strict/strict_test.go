@@ -111,14 +111,14 @@ func TestUnmarshalNeedsAPointer(t *testing.T) {
 }
 
 func TestRespell(t *testing.T) {
-	const odd = ` {"NAME" : "x", "labels":{"NAME":"1"},"list":[{"Count":1 , "x":[1]}], "inner":{"Deep":"","raw":{"Raw":0}}}`
-	const want = ` {"name" : "x", "labels":{"NAME":"1"},"list":[{"count":1 , "x":[1]}], "inner":{"deep":"","raw":{"Raw":0}}}`
-	got, names, err := Respell([]byte(odd), &sample{})
-	if err != nil || string(got) != want || !reflect.DeepEqual(names, []string{"name", "count", "deep"}) {
-		t.Errorf("%s %v %v", got, names, err)
+	const odd = ` {"NAME" : "x", "labels":{"NAME":"1"},"list":[{},{"Count":1 , "x":[1]}], "inner":{"Deep":"","raw":{"Raw":0}}}`
+	const want = ` {"name" : "x", "labels":{"NAME":"1"},"list":[{},{"count":1 , "x":[1]}], "inner":{"deep":"","raw":{"Raw":0}}}`
+	got, paths, err := Respell([]byte(odd), &sample{})
+	if err != nil || string(got) != want || !reflect.DeepEqual(paths, []string{"name", "list[1].count", "inner.deep"}) {
+		t.Errorf("%s %v %v", got, paths, err)
 	}
 	same := []byte(want)
-	if got, names, err := Respell(same, &sample{}); err != nil || &got[0] != &same[0] || names != nil {
+	if got, paths, err := Respell(same, &sample{}); err != nil || &got[0] != &same[0] || paths != nil {
 		t.Error("a good document was copied")
 	}
 	if _, _, err := Respell([]byte(`{"name":1,"NAME":2}`), &sample{}); !errors.Is(err, kimg.ErrInvalid) {

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -14,8 +15,31 @@ import (
 type walker struct {
 	data   []byte
 	pos    int
-	lone   func(start, end int, name string) error // called for a key that resembles the member name without being it
-	fields map[reflect.Type]map[string]field       // by folded name
+	lone   func(start, end int, name, path string) error // called for a key that resembles a member without being it
+	fields map[reflect.Type]map[string]field             // by folded name
+	path   []step                                        // where pos is
+}
+
+// step is one part of a path: the name of a member, or the number of an element.
+type step struct {
+	name  string
+	index int
+}
+
+// at returns the path of the member name of the object at pos: "history[2].created".
+func (w *walker) at(name string) string {
+	var b strings.Builder
+	for _, s := range append(w.path[:len(w.path):len(w.path)], step{name: name}) {
+		switch {
+		case s.name == "":
+			b.WriteString("[" + strconv.Itoa(s.index) + "]")
+		case b.Len() > 0:
+			b.WriteString("." + s.name)
+		default:
+			b.WriteString(s.name)
+		}
+	}
+	return b.String()
 }
 
 // field is a member that a struct knows.
@@ -52,7 +76,8 @@ func (w *walker) list(t reflect.Type) error {
 		elem = t.Elem()
 	}
 	ofObjects := elem != nil && underlying(elem) != nil && underlying(elem).Kind() == reflect.Struct
-	for w.pos++; !w.closes(']'); {
+	w.path = append(w.path, step{})
+	for w.pos++; !w.closes(']'); w.path[len(w.path)-1].index++ {
 		if ofObjects && w.data[w.pos] == 'n' {
 			return invalid("json-type: null in a list of objects, at byte %d", w.pos)
 		}
@@ -60,6 +85,7 @@ func (w *walker) list(t reflect.Type) error {
 			return err
 		}
 	}
+	w.path = w.path[:len(w.path)-1]
 	return nil
 }
 
@@ -94,17 +120,19 @@ func (w *walker) object(t reflect.Type) error {
 		member := elem
 		if f, ok := known[id]; ok {
 			if w.lone != nil && f.name != key {
-				if err := w.lone(at, w.pos, f.name); err != nil {
+				if err := w.lone(at, w.pos, f.name, w.at(f.name)); err != nil {
 					return err
 				}
 			}
-			member = f.typ
+			member, key = f.typ, f.name
 		}
 		w.space()
 		w.pos++ // the colon
+		w.path = append(w.path, step{name: key})
 		if err := w.value(member); err != nil {
 			return err
 		}
+		w.path = w.path[:len(w.path)-1]
 	}
 	return nil
 }
