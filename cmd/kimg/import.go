@@ -80,7 +80,7 @@ func (o *importOptions) check(list []string) error {
 }
 
 func (o *importOptions) run(ctx context.Context, st *store.Store, args []string) error {
-	source, done, err := o.source(args[0])
+	source, done, err := o.source(ctx, args[0])
 	if err != nil {
 		return err
 	}
@@ -97,9 +97,10 @@ func (o *importOptions) run(ctx context.Context, st *store.Store, args []string)
 }
 
 // source opens what is imported. The caller closes the second result.
-func (o *importOptions) source(arg string) (store.LayerSource, io.Closer, error) {
+func (o *importOptions) source(ctx context.Context, arg string) (store.LayerSource, io.Closer, error) {
 	if arg == "-" {
-		return store.TarSource(o.in), io.NopCloser(o.in), nil
+		r := interruptible(ctx, o.in)
+		return store.TarSource(r), r, nil
 	}
 	f, err := os.OpenFile(arg, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not wait for its writer
 	if err != nil {
@@ -114,4 +115,16 @@ func (o *importOptions) source(arg string) (store.LayerSource, io.Closer, error)
 	}
 	f.Close()
 	return nil, nil, cmp.Or(kimg.Wrap(arg, err), kimg.Errorf(kimg.ErrUnsafe, arg, "neither a file nor a directory"))
+}
+
+// interruptible returns what r holds, and stops with ctx even while a read of r, such as one of a pipe nobody writes to,
+// goes on for ever. The caller closes it.
+func interruptible(ctx context.Context, r io.Reader) io.ReadCloser {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { in.CloseWithError(context.Cause(ctx)) })
+	return out
 }
