@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/safeopen"
 )
 
@@ -160,6 +161,16 @@ func (s *Store) intentFiles() ([]string, error) {
 	return files, nil
 }
 
+// openIntent opens an intent file. What is gone meanwhile, or is no regular file and so none of ours, is nil without an
+// error.
+func openIntent(path string) (*os.File, error) {
+	f, err := safeopen.OpenReadWrite(path)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, kimg.ErrUnsafe) {
+		return nil, nil
+	}
+	return f, err
+}
+
 func readIntent(f *os.File) (intent, error) {
 	data, err := safeopen.ReadFile(f.Name(), intentLimit)
 	if err != nil {
@@ -195,11 +206,8 @@ func (s *Store) wantedElsewhere(id string, except *intent) (bool, error) {
 }
 
 func wants(path, id string) (bool, error) {
-	f, err := safeopen.OpenReadWrite(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
+	f, err := openIntent(path)
+	if f == nil {
 		return false, err
 	}
 	defer f.Close()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -254,4 +255,15 @@ func (childTB) Fatal(args ...any) { panic(fmt.Sprint(args...)) }
 
 func mountTmpfs(dir, options string) error {
 	return mount.Mount("tmpfs", dir, "tmpfs", options)
+}
+
+// rerun runs one test in a process of its own with more environment.
+func rerun(t *testing.T, name string, env ...string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+name+"$", "-test.v")
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+name)) {
+		t.Errorf("%v:\n%s", err, out)
+	}
 }

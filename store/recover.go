@@ -63,8 +63,8 @@ func (s *Store) recoverIntents(ctx context.Context) error {
 func onlyDead(files []string) ([]string, error) {
 	var dead []string
 	for _, path := range files {
-		f, err := safeopen.OpenReadWrite(path)
-		if errors.Is(err, os.ErrNotExist) {
+		f, err := openIntent(path)
+		if f == nil && err == nil {
 			continue
 		}
 		if err != nil {
@@ -102,11 +102,8 @@ func (s *Store) lockRecovery() (*os.File, error) {
 
 // recoverFile recovers one intent, unless its change is alive.
 func (s *Store) recoverFile(ctx context.Context, path string) error {
-	f, err := safeopen.OpenReadWrite(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	f, err := openIntent(path)
+	if f == nil {
 		return err
 	}
 	defer f.Close()

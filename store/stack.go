@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/containers/storage/pkg/archive"
@@ -65,8 +66,11 @@ func (s *Store) stackOf(layerID string) (view.Stack, error) {
 		return view.Stack{}, wrap("layer "+layerID, err)
 	}
 	stack := view.Stack{Upper: dirs["UpperDir"], XattrPrefix: strings.TrimSuffix(archive.GetOverlayXattrName("opaque"), "opaque")}
-	if lowers := dirs["LowerDir"]; lowers != "" {
-		stack.Lowers = strings.Split(lowers, ":") // overlay itself cannot have a colon in them
+	stack.Lowers = older(stack.Upper)
+	for lower := range strings.SplitSeq(dirs["LowerDir"], ":") { // overlay itself cannot have a colon in them
+		if lower != "" {
+			stack.Lowers = append(append(stack.Lowers, lower), older(lower)...)
+		}
 	}
 	for _, dir := range append([]string{stack.Upper}, stack.Lowers...) {
 		if info, err := os.Stat(dir); err != nil {
@@ -76,6 +80,20 @@ func (s *Store) stackOf(layerID string) (view.Stack, error) {
 		}
 	}
 	return stack, nil
+}
+
+// older returns the directories that lie directly below a layer's own one and belong to it. Without idmapped mounts the driver
+// writes a copy of a layer with other owners, and puts that copy, and the copies of the copy, there; its list of
+// directories does not have them.
+func older(diff string) []string {
+	var dirs []string
+	for n := 1; ; n++ {
+		dir := diff + strconv.Itoa(n)
+		if _, err := os.Lstat(dir); err != nil {
+			return dirs
+		}
+		dirs = append(dirs, dir)
+	}
 }
 
 // checkVolatile refuses a container whose kernel mark says that it was mounted without syncs and never unmounted.
