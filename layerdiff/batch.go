@@ -19,7 +19,7 @@ const (
 type batch struct {
 	entries []entry
 	buf     []byte // tar members, one behind the other
-	err     error  // why the entry behind the last could not be had
+	err     error  // why the entry behind the last could not be prepared
 	done    chan struct{}
 }
 
@@ -38,9 +38,7 @@ func (x *run) produce(root *dir) {
 	if err2 := p.leave(root); err == nil {
 		err = err2
 	}
-	if err != nil && p.next() == nil {
-		p.b.err = err
-	}
+	x.walked = err
 	p.flush()
 }
 
@@ -60,7 +58,7 @@ func (p *producer) next() error {
 		p.b.buf = p.b.buf[:0]
 		return nil
 	case <-p.x.ctx.Done():
-		return p.x.cancelled()
+		return p.x.ended()
 	}
 }
 
@@ -129,7 +127,7 @@ func (x *run) trimOpen() error {
 		case b := <-x.free:
 			idle = append(idle, b)
 		case <-x.ctx.Done():
-			return x.cancelled()
+			return x.ended()
 		}
 	}
 	return nil
@@ -213,11 +211,10 @@ func (b *batch) head(e *entry, h *header, a *attrs) (err error) {
 	e.head = len(b.buf)
 	b.buf, err = appendHeader(b.buf, h)
 	e.body, e.end = len(b.buf), len(b.buf)
-	return wrapHeader(e.path(), err)
-}
-
-func wrapHeader(path string, err error) error {
-	return kimg.Wrap(kimg.Escape(path, 256), err)
+	if err != nil {
+		return kimg.Wrap(kimg.Escape(e.path(), 256), err)
+	}
+	return nil
 }
 
 // prepareFile reads a small file into the batch's buffer and stages it; others are streamed when their turn comes. It

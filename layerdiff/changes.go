@@ -164,7 +164,7 @@ func (l *lister) deletion(e *entry) Change {
 	c := Change{Path: e.path(), Kind: Deleted, Type: fileType(direntType(st.Mode)), Mode: st.Mode & 0o7777}
 	// The lower layer may be stored with either kind of id; one without a place in the map is already the container's.
 	c.UID, c.GID = st.Uid, st.Gid
-	if uid, gid, err := l.tree.owner("", st.Uid, st.Gid); err == nil {
+	if uid, gid, err := l.tree.owner(e.path, st.Uid, st.Gid); err == nil {
 		c.UID, c.GID = uid, gid
 	}
 	if c.Type == TypeFile {

@@ -115,10 +115,11 @@ func (t *tree) describe(d *dir, path string) error {
 	if err != nil {
 		return reading(path, err)
 	}
-	if d.attrs, err = t.attributes(path, all); err != nil {
+	name := func() string { return path }
+	if d.attrs, err = t.attributes(name, all); err != nil {
 		return err
 	}
-	if d.uid, d.gid, err = t.owner(path, d.st.Uid, d.st.Gid); err != nil {
+	if d.uid, d.gid, err = t.owner(name, d.st.Uid, d.st.Gid); err != nil {
 		return err
 	}
 	opaque, err := view.Marks(t.prefix, d.attrs.own, true)

@@ -159,7 +159,7 @@ func (m *emitter) header(h *header) (err error) {
 	}
 	m.buf, err = appendHeader(m.buf[:0], h)
 	if err != nil {
-		return wrapHeader("/"+h.dir+h.base, err)
+		return kimg.Wrap(kimg.Escape("/"+h.dir+h.base, 256), err)
 	}
 	return m.x.sink.add(m.buf)
 }

@@ -178,16 +178,15 @@ func (t *tree) inspectOpen(e *entry, fd int, scratch []byte) error {
 
 // judge fills in owners and attributes and refuses what no layer can carry.
 func (t *tree) judge(e *entry, all []atfs.Xattr) (err error) {
-	path := e.path()
 	if len(all) > 0 {
-		if e.attrs, err = t.attributes(path, all); err != nil {
+		if e.attrs, err = t.attributes(e.path, all); err != nil {
 			return err
 		}
 		if _, err := view.Marks(t.prefix, e.attrs.own, false); err != nil {
-			return kimg.Wrap(kimg.Escape(path, 256), err)
+			return kimg.Wrap(kimg.Escape(e.path(), 256), err)
 		}
 	}
-	e.uid, e.gid, err = t.owner(path, e.st.Uid, e.st.Gid)
+	e.uid, e.gid, err = t.owner(e.path, e.st.Uid, e.st.Gid)
 	return err
 }
 
@@ -206,8 +205,10 @@ func (t *tree) lookBelow(e *entry) (err error) {
 	if l == nil {
 		l = e.dir.hidden
 	}
-	_, e.below, err = l.Lookup(e.name, &e.belowSt)
-	return below(e.path(), err)
+	if _, e.below, err = l.Lookup(e.name, &e.belowSt); err != nil {
+		return below(e.path(), err)
+	}
+	return nil
 }
 
 // isBelow reports whether the layers below show the very same file: a copy that overlay made and nobody changed. fd is
@@ -238,7 +239,10 @@ func (t *tree) isBelow(e *entry, fd int, scratch []byte) (bool, error) {
 			link, err = atfs.ReadLink(at, e.name)
 			same = link == e.link
 		}
-		return same && err == nil, below(e.path(), err)
+		if err != nil {
+			return false, below(e.path(), err)
+		}
+		return same, nil
 	}
 	low, err := atfs.OpenFile(at, e.name)
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 type ids struct{ uids, gids IDMap }
 
 // owner returns the container's ids of a file.
-func (m ids) owner(path string, uid, gid uint32) (cuid, cgid uint32, err error) {
+func (m ids) owner(path func() string, uid, gid uint32) (cuid, cgid uint32, err error) {
 	cuid, ok := m.uids.ToContainer(uid)
 	if !ok {
-		return 0, 0, fail(kimg.ErrUnsupported, path, "its owner %d is outside the container's user id map", uid)
+		return 0, 0, fail(kimg.ErrUnsupported, path(), "its owner %d is outside the container's user id map", uid)
 	}
 	cgid, ok = m.gids.ToContainer(gid)
 	if !ok {
-		return 0, 0, fail(kimg.ErrUnsupported, path, "its group %d is outside the container's group id map", gid)
+		return 0, 0, fail(kimg.ErrUnsupported, path(), "its group %d is outside the container's group id map", gid)
 	}
 	return cuid, cgid, nil
 }
@@ -52,7 +52,7 @@ func (a *attrs) size() (n int) {
 }
 
 // attributes sorts out the attributes of a file.
-func (m ids) attributes(path string, all []atfs.Xattr) (a attrs, err error) {
+func (m ids) attributes(path func() string, all []atfs.Xattr) (a attrs, err error) {
 	for _, x := range all {
 		if view.Own(x.Name) {
 			a.own = append(a.own, x)
@@ -90,10 +90,10 @@ const (
 )
 
 // acl maps the ids in an access list.
-func (m ids) acl(path, value string) (string, error) {
+func (m ids) acl(path func() string, value string) (string, error) {
 	b := []byte(value)
 	if len(b) < aclHeader || (len(b)-aclHeader)%aclEntry != 0 || binary.LittleEndian.Uint32(b) != aclVersion {
-		return "", fail(kimg.ErrUnsupported, path, "its access list is of an unknown form")
+		return "", fail(kimg.ErrUnsupported, path(), "its access list is of an unknown form")
 	}
 	for e := b[aclHeader:]; len(e) > 0; e = e[aclEntry:] {
 		ids, what := m.uids, "user"
@@ -107,7 +107,7 @@ func (m ids) acl(path, value string) (string, error) {
 		host := binary.LittleEndian.Uint32(e[aclIDInEntry:])
 		id, ok := ids.ToContainer(host)
 		if !ok {
-			return "", fail(kimg.ErrUnsupported, path, "its access list names %s %d, outside the container's id map", what, host)
+			return "", fail(kimg.ErrUnsupported, path(), "its access list names %s %d, outside the container's id map", what, host)
 		}
 		binary.LittleEndian.PutUint32(e[aclIDInEntry:], id)
 	}
@@ -115,17 +115,17 @@ func (m ids) acl(path, value string) (string, error) {
 }
 
 // capability turns capabilities that hold for the container's root into the form without a root id.
-func (m ids) capability(path, value string) (string, error) {
+func (m ids) capability(path func() string, value string) (string, error) {
 	b := []byte(value)
 	if len(b) < 4 || binary.LittleEndian.Uint32(b)&capVersion != capV3 {
 		return value, nil
 	}
 	if len(b) != capV3Size {
-		return "", fail(kimg.ErrUnsupported, path, "its capabilities are of an unknown form")
+		return "", fail(kimg.ErrUnsupported, path(), "its capabilities are of an unknown form")
 	}
 	host := binary.LittleEndian.Uint32(b[capV3RootID:])
 	if root, ok := m.uids.ToContainer(host); !ok || root != 0 {
-		return "", fail(kimg.ErrUnsupported, path, "its capabilities belong to user id %d, which is not the container's root", host)
+		return "", fail(kimg.ErrUnsupported, path(), "its capabilities belong to user id %d, which is not the container's root", host)
 	}
 	binary.LittleEndian.PutUint32(b, binary.LittleEndian.Uint32(b)&^uint32(capVersion)|capV2)
 	return string(b[:capV2Size]), nil

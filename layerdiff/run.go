@@ -51,6 +51,7 @@ type run struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	stop    atomic.Bool // ctx is done
+	walked  error       // how the walk ended; to be read when queue is closed
 	failed  atomic.Bool // directories are only closed from now on
 	o       Options
 	sink    *sink
@@ -88,8 +89,11 @@ func (x *run) cancelled() error {
 	if !x.stop.Load() {
 		return nil
 	}
-	return kimg.Wrap("", context.Cause(x.ctx))
+	return x.ended()
 }
+
+// ended returns why the context is done, or nil when it is not.
+func (x *run) ended() error { return kimg.Wrap("", context.Cause(x.ctx)) }
 
 // out passes bytes on that stay untouched until a release.
 func (x *run) out(data []byte) error {
@@ -104,8 +108,8 @@ func (x *run) do(stack view.Stack, s *stager) (blob Blob, err error) {
 	defer x.sink.close()
 	defer x.cancel()
 	defer context.AfterFunc(x.ctx, func() { x.stop.Store(true) })()
-	if err := context.Cause(x.ctx); err != nil {
-		return Blob{}, kimg.Wrap("", err)
+	if err := x.ended(); err != nil {
+		return Blob{}, err
 	}
 	x.stage = s
 	root, err := x.tree.root(stack)
@@ -161,7 +165,10 @@ func (x *run) emit(m *emitter) error {
 			return err
 		}
 	}
-	return x.cancelled()
+	if x.walked != nil {
+		return x.walked
+	}
+	return x.ended()
 }
 
 // done gives up an entry's directories.

@@ -80,10 +80,14 @@ func (s *stager) probe() error {
 }
 
 // staging names the path a step of staging failed for.
-func staging(path string, err error) error {
+func (e *entry) staging(err error) error {
 	if err == nil {
 		return nil
 	}
+	return staging(e.path(), err)
+}
+
+func staging(path string, err error) error {
 	return kimg.Wrap(kimg.Escape(path, 256), fmt.Errorf("staging it: %w", err))
 }
 
@@ -128,7 +132,10 @@ func (s *stager) finishDir(d *dir) error {
 	if err == nil {
 		err = atfs.SetTimes(d.staged, d.st.Mtim)
 	}
-	return staging(d.show(""), err)
+	if err != nil {
+		return staging(d.show(""), err)
+	}
+	return nil
 }
 
 func (s *stager) chown(fd int, uid, gid uint32) error {
@@ -152,7 +159,7 @@ func (s *stager) create(e *entry) (int, error) {
 		return -1, err
 	}
 	fd, err := atfs.Create(at, e.name, e.st.Mode&0o777)
-	return fd, staging(e.path(), err)
+	return fd, e.staging(err)
 }
 
 // finish gives the copy of a file its metadata, after its content, and closes it.
@@ -172,7 +179,7 @@ func (s *stager) finish(fd int, e *entry) error {
 	if err2 := unix.Close(fd); err == nil {
 		err = err2
 	}
-	return staging(e.path(), err)
+	return e.staging(err)
 }
 
 // smallFile stages a file whose content is at hand.
@@ -186,7 +193,7 @@ func (s *stager) smallFile(e *entry, content []byte) error {
 	}
 	if err := atfs.Write(fd, content); err != nil {
 		closeRead(fd)
-		return staging(e.path(), err)
+		return e.staging(err)
 	}
 	return s.finish(fd, e)
 }
@@ -219,12 +226,12 @@ func (s *stager) share(e *entry) (bool, error) {
 	case atfs.Gone(err):
 		return false, reading(e.path(), err)
 	case err != nil:
-		return false, staging(e.path(), err)
+		return false, e.staging(err)
 	}
 	// The name may have been given to another file since it was read.
 	var st unix.Stat_t
 	if err := atfs.Lstat(at, e.name, &st); err != nil {
-		return false, staging(e.path(), err)
+		return false, e.staging(err)
 	}
 	if st.Ino != e.st.Ino || st.Dev != e.st.Dev {
 		return false, fail(kimg.ErrBusy, e.path(), "changed while it was read")
@@ -232,7 +239,7 @@ func (s *stager) share(e *entry) (bool, error) {
 	if s.label == "" {
 		return true, nil
 	}
-	return true, staging(e.path(), atfs.SetXattrAt(at, e.name, selinuxName, s.label))
+	return true, e.staging(atfs.SetXattrAt(at, e.name, selinuxName, s.label))
 }
 
 // link stages a further name of a file whose first name is staged at first.
@@ -242,7 +249,7 @@ func (s *stager) link(e *entry, first string) error {
 		return err
 	}
 	// Every directory on the way to first was made by this stager.
-	return staging(e.path(), unix.Linkat(s.root, first, at, e.name, 0))
+	return e.staging(unix.Linkat(s.root, first, at, e.name, 0))
 }
 
 // whiteout stages a deletion.
@@ -251,7 +258,7 @@ func (s *stager) whiteout(e *entry) error {
 	if err != nil {
 		return err
 	}
-	return staging(e.path(), unix.Mknodat(at, e.name, unix.S_IFCHR, 0))
+	return e.staging(unix.Mknodat(at, e.name, unix.S_IFCHR, 0))
 }
 
 // node stages a symbolic link, a device or a FIFO.
@@ -283,5 +290,5 @@ func (s *stager) node(e *entry) error {
 	if err == nil {
 		err = atfs.SetTimesAt(at, e.name, e.st.Mtim)
 	}
-	return staging(e.path(), err)
+	return e.staging(err)
 }

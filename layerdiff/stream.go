@@ -133,7 +133,7 @@ func (c *content) write(data []byte, at int64, hole bool) (err error) {
 	case end == c.e.st.Size:
 		err = unix.Ftruncate(c.dst, end)
 	}
-	return staging(c.e.path(), err)
+	return c.e.staging(err)
 }
 
 // each calls do with the pieces of the content in order. Data is read into chunks of the sink and handed back after do.
