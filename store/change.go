@@ -53,7 +53,7 @@ func (s *Store) Change(ctx context.Context, op string, stage func(ctx context.Co
 			tx.intent.abandon()
 			return
 		}
-		if uerr := tx.undo.Run(ctx); uerr != nil {
+		if uerr := errors.Join(tx.intent.unmark(), tx.undo.Run(ctx)); uerr != nil {
 			s.log.ErrorContext(ctx, "could not take everything back", "op", op, "error", uerr)
 			err = errors.Join(err, kimg.Errorf(kimg.ErrDamaged, op, "could not take everything back: %w", uerr))
 			tx.intent.abandon()
@@ -87,6 +87,9 @@ func (s *Store) Change(ctx context.Context, op string, stage func(ctx context.Co
 	}
 	if err := tx.record(ctx); err != nil {
 		return err
+	}
+	if err := tx.intent.mark(); err != nil {
+		return wrap(op, err)
 	}
 	if err := failpoint.Here("change.recorded"); err != nil {
 		return err

@@ -25,7 +25,8 @@ import (
 // ExportLayer writes an image layer as the uncompressed tar it came from, byte for byte. It holds no lock while the data
 // streams; the caller keeps the layer from being removed, by the image or container that stands on it. Only when it returns nil
 // is what was written known to be right: every file was checked against its checksum and the whole against the layer's
-// digest (class integrity otherwise).
+// digest (class integrity otherwise). Layers of additional stores, of other drivers and without a tar-split record are
+// read through the library, under its lock.
 func (s *Store) ExportLayer(ctx context.Context, layerID string, w io.Writer) error {
 	l, err := s.st.Layer(layerID)
 	if err != nil {

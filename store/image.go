@@ -152,6 +152,9 @@ func (i *Image) bigData(ctx context.Context, key string, max int64) ([]byte, err
 // Layers returns the image's layers, base first. A gap in the chain is class damaged.
 func (i *Image) Layers(ctx context.Context) ([]LayerInfo, error) {
 	chain, err := i.s.chain(ctx, i.TopLayer)
+	if errors.Is(err, kimg.ErrNotFound) {
+		return nil, kimg.Errorf(kimg.ErrDamaged, i.label(), "its top layer %s is missing; run kimg check", i.TopLayer)
+	}
 	if err != nil {
 		return nil, kimg.Wrap(i.label(), err)
 	}
@@ -177,6 +180,9 @@ func (s *Store) chain(ctx context.Context, top string) ([]*storage.Layer, error)
 			return nil, kimg.Errorf(kimg.ErrLimit, "layer "+top, "more than %d layers on top of each other", maxLayers)
 		}
 		l, err := s.st.Layer(id)
+		if errors.Is(err, storage.ErrLayerUnknown) && id == top {
+			return nil, kimg.Errorf(kimg.ErrNotFound, "layer "+id, "is not in this store")
+		}
 		if errors.Is(err, storage.ErrLayerUnknown) {
 			return nil, kimg.Errorf(kimg.ErrDamaged, "layer "+id, "is missing; run kimg check")
 		}

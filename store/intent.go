@@ -16,12 +16,14 @@ import (
 )
 
 // An intent is a file that says what a change is about to record. Its writer holds a lock on it; a file nobody holds
-// belongs to a process that was killed, and the next Open takes the change back or completes it.
+// belongs to a process that was killed, and the next Open takes the change back or completes it. Once every step is
+// recorded the file gets another name: from then on nothing is taken back, since others may use the result.
 const (
-	intentPrefix = "intent-"
-	intentSuffix = ".json"
-	intentSchema = 1
-	intentLimit  = 32 << 20 // holds a manifest and a config per image, base64
+	intentPrefix   = "intent-"
+	recordedPrefix = "recorded-"
+	intentSuffix   = ".json"
+	intentSchema   = 1
+	intentLimit    = 32 << 20 // holds a manifest and a config per image, base64
 )
 
 type intent struct {
@@ -61,6 +63,17 @@ type intentImage struct {
 
 func (s *Store) intentDir() string { return filepath.Join(s.st.GraphRoot(), "kimg") }
 
+func (s *Store) makeIntentDir() error {
+	err := os.Mkdir(s.intentDir(), 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err == nil && !s.noSync {
+		err = safeopen.SyncDir(s.st.GraphRoot())
+	}
+	return err
+}
+
 // writeIntent makes the intent durable and locks it. The lock is taken before the file has its name, so that nobody ever
 // sees an intent of a living change unlocked.
 func (s *Store) writeIntent(in intent) (*intent, error) {
@@ -69,7 +82,7 @@ func (s *Store) writeIntent(in intent) (*intent, error) {
 		return nil, err
 	}
 	dir := s.intentDir()
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := s.makeIntentDir(); err != nil {
 		return nil, err
 	}
 	f, err := os.CreateTemp(dir, ".new-")
@@ -95,6 +108,27 @@ func (s *Store) writeIntent(in intent) (*intent, error) {
 		return nil, errors.Join(err, f.Close(), removeIfThere(f.Name()), removeIfThere(in.path))
 	}
 	return &in, nil
+}
+
+// mark says that every step is recorded. unmark takes that back. nil is fine.
+func (in *intent) mark() error { return in.rename(recordedPrefix) }
+
+func (in *intent) unmark() error { return in.rename(intentPrefix) }
+
+func (in *intent) rename(prefix string) error {
+	if in == nil {
+		return nil
+	}
+	_, rest, _ := strings.Cut(filepath.Base(in.path), "-")
+	path := filepath.Join(filepath.Dir(in.path), prefix+rest)
+	if path == in.path {
+		return nil
+	}
+	if err := os.Rename(in.path, path); err != nil {
+		return err
+	}
+	in.path = path
+	return nil
 }
 
 // remove ends the change: there is nothing left to take back or complete. nil is fine.
@@ -154,7 +188,8 @@ func (s *Store) intentFiles() ([]string, error) {
 	}
 	var files []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), intentPrefix) && strings.HasSuffix(e.Name(), intentSuffix) || strings.HasPrefix(e.Name(), ".new-") {
+		ours := strings.HasPrefix(e.Name(), intentPrefix) || strings.HasPrefix(e.Name(), recordedPrefix)
+		if ours && strings.HasSuffix(e.Name(), intentSuffix) || strings.HasPrefix(e.Name(), ".new-") {
 			files = append(files, filepath.Join(s.intentDir(), e.Name()))
 		}
 	}

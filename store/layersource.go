@@ -38,6 +38,7 @@ type StagedLayer struct {
 	Empty    bool // there is no layer
 	Existing bool // the store had the same layer already
 	out      *stagedOutput
+	depth    int        // layers up to this one
 	verified verifiedAt // when the existing layer that was verified was made
 	applied  bool       // by this change
 }

@@ -216,7 +216,7 @@ func (ts *testStore) inventory(t testing.TB) string {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
-			if n := e.Name(); n != "recover.lock" && n != "tempdirs" && n != "tmp" && n != "staging" { // kept for later by us and by the library
+			if n := e.Name(); !strings.HasSuffix(n, ".lock") && n != "tempdirs" && n != "tmp" && n != "staging" { // kept for later by us and by the library
 				fmt.Fprintln(&b, dir, e.Name())
 			}
 		}

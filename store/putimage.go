@@ -221,13 +221,27 @@ func (p *imagePut) undo(context.Context) error {
 	}
 	switch {
 	case !p.before.Existed:
-		if _, err := p.s.st.DeleteImage(id, true); err != nil && !errors.Is(err, storage.ErrImageUsedByContainer) {
-			errs = append(errs, err) // an image somebody made a container of meanwhile stays
-		}
+		errs = append(errs, p.s.forgetImage(id))
 	case len(p.before.Manifest) > 0:
 		errs = append(errs, p.restoreManifest(id))
 	}
 	return errors.Join(errs...)
+}
+
+// forgetImage removes an image record, not its layers, unless somebody has given it a name or made a container of it.
+func (s *Store) forgetImage(id string) error {
+	img, err := s.exactImage(id)
+	if err != nil || img == nil || len(img.Names) > 0 {
+		return err
+	}
+	users, err := s.containersOf(id)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	if err := s.st.Delete(id); err != nil && !errors.Is(err, storage.ErrNotAnID) {
+		return err
+	}
+	return nil
 }
 
 // giveBack returns a name to the image that had it, or takes it away when there is none any more.

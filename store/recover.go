@@ -154,13 +154,17 @@ func (s *Store) recoverIntent(ctx context.Context, in *intent) error {
 		forward = forward || final
 		complete = complete && done
 	}
+	recorded := strings.HasPrefix(filepath.Base(in.path), recordedPrefix)
 	switch {
-	case complete:
+	case complete || recorded && !forward:
 		return nil
 	case forward:
 		s.log.Info("completing an interrupted change", "op", in.Op)
 		for _, st := range in.Steps {
 			if err := s.completeStep(ctx, st); err != nil {
+				if errors.Is(err, storage.ErrLayerUnknown) && recorded {
+					return nil // it had happened; somebody has removed the image since
+				}
 				if errors.Is(err, storage.ErrLayerUnknown) {
 					return s.giveUp(in.path, err)
 				}

@@ -7,35 +7,9 @@ import (
 	"time"
 
 	"github.com/containers/storage"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
 )
-
-// lockDigest takes the store's lock for one layer digest, which all tools share. It is held for the few milliseconds of
-// looking and applying. The wait ends when ctx does.
-func (s *Store) lockDigest(ctx context.Context, d digest.Digest) (func(), error) {
-	l, err := s.st.GetDigestLock(d)
-	if err != nil {
-		return nil, wrap("lock "+d.String(), err)
-	}
-	got, gone := make(chan struct{}), make(chan struct{})
-	go func() { // the library's wait cannot be cancelled, so it may outlive us
-		l.Lock()
-		select {
-		case got <- struct{}{}:
-		case <-gone:
-			l.Unlock()
-		}
-	}()
-	select {
-	case <-got:
-		return l.Unlock, nil
-	case <-ctx.Done():
-		close(gone)
-		return nil, context.Cause(ctx)
-	}
-}
 
 // layerExists tells whether a layer record is there. Errors count as there.
 func (s *Store) layerExists(id string) bool {

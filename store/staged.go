@@ -53,7 +53,8 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 	if err := tx.s.canStage(); err != nil {
 		return nil, err
 	}
-	if err := check(ctx); err != nil {
+	depth, err := tx.depth(ctx, parent)
+	if err != nil {
 		return nil, err
 	}
 	o := &stagedOutput{s: tx.s}
@@ -79,7 +80,7 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 	if err != nil {
 		return nil, wrap("", err)
 	}
-	l := &StagedLayer{ID: parent, Parent: parent, DiffID: staged.DiffID, Size: staged.Size, Empty: staged.Empty, out: o}
+	l := &StagedLayer{ID: parent, Parent: parent, DiffID: staged.DiffID, Size: staged.Size, Empty: staged.Empty, out: o, depth: depth + 1}
 	o.layer = l
 	if l.Empty {
 		return l, nil
@@ -99,6 +100,29 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 		do:     func(ctx context.Context) error { return tx.apply(ctx, l) },
 	})
 	return l, nil
+}
+
+// depth counts the layers up to parent, and refuses another one on top of too many: overlay could not mount them.
+func (tx *Tx) depth(ctx context.Context, parent string) (int, error) {
+	depth := 0
+	tx.mu.Lock()
+	for _, o := range tx.outs {
+		if o.layer != nil && !o.layer.Empty && o.layer.ID == parent {
+			depth = o.layer.depth
+		}
+	}
+	tx.mu.Unlock()
+	if depth == 0 {
+		chain, err := tx.s.chain(ctx, parent)
+		if err != nil {
+			return 0, err
+		}
+		depth = len(chain)
+	}
+	if depth >= maxLayers {
+		return 0, kimg.Errorf(kimg.ErrLimit, "layer", "more than %d layers on top of each other", maxLayers)
+	}
+	return depth, nil
 }
 
 // fill lets the source write into the staging directory and keeps the mode the driver gave it: a tar's own entry for

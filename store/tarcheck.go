@@ -7,9 +7,12 @@ import (
 	"io"
 	"maps"
 	"math"
+	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/containers/storage/pkg/archive"
 
 	"github.com/kimg/kimg"
 )
@@ -90,7 +93,7 @@ func (c *tarChecker) run(ctx context.Context, r io.Reader, w io.Writer) error {
 		if err := checkMember(h); err != nil {
 			return err
 		}
-		if c.owners != nil {
+		if c.owners != nil && !strings.HasPrefix(path.Base(h.Name), archive.WhiteoutPrefix) {
 			c.owners.add(h.Uid, h.Gid)
 		}
 		if _, err := io.Copy(io.Discard, tr); err != nil {
