@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"strings"
 
+	"github.com/containers/storage/pkg/idtools"
 	"github.com/containers/storage/types"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -121,13 +124,38 @@ func (o *fromOptions) idMaps() (*types.IDMappingOptions, error) {
 		return &types.IDMappingOptions{}, nil
 	}
 	maps, err := types.ParseIDMapping(o.uidMap, o.gidMap, o.subUID, o.subGID)
-	if err == nil {
-		return maps, nil
-	}
-	if o.subUID != "" || o.subGID != "" {
+	switch {
+	case err != nil && (o.subUID != "" || o.subGID != ""):
 		return nil, &kimg.Error{Class: kimg.ErrDenied, Object: "subordinate ids", Err: err}
+	case err != nil:
+		return nil, usagef("--uidmap", "%w", err)
 	}
-	return nil, usagef("--uidmap", "%w", err)
+	if err := mappable("/proc/self/uid_map", maps.UIDMap); err != nil {
+		return nil, err
+	}
+	return maps, mappable("/proc/self/gid_map", maps.GIDMap)
+}
+
+// mappable refuses a map to ids that the namespace kimg runs in does not have.
+func mappable(file string, m []idtools.IDMap) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return kimg.Wrap(file, err)
+	}
+	for _, r := range m {
+		left := r.Size // every id in at most one line of the namespace's map
+		for line := range strings.Lines(string(data)) {
+			var inside, outside, size int
+			if n, _ := fmt.Sscan(line, &inside, &outside, &size); n == 3 {
+				left -= max(0, min(r.HostID+r.Size, inside+size)-max(r.HostID, inside))
+			}
+		}
+		if left > 0 {
+			return kimg.Errorf(kimg.ErrDenied, "subordinate ids", "%d of the ids from %d to %d are not in %s",
+				left, r.HostID, r.HostID+r.Size-1, file)
+		}
+	}
+	return nil
 }
 
 // parsePlatform parses os/arch[/variant]; nothing is nil.

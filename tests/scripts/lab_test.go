@@ -38,6 +38,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 		defer os.RemoveAll(dir)
+		_ = os.Chmod(dir, 0o755) // other users run it too
 		binary = filepath.Join(dir, "kimg")
 		build := exec.Command("go", "build", "-o", binary, "../../cmd/kimg")
 		if out, err := build.CombinedOutput(); err != nil {

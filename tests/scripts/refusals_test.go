@@ -1,12 +1,15 @@
 package scripts
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -319,6 +322,32 @@ func TestRefusesIDs(t *testing.T) {
 	for _, line := range []string{"diff m", "diff --tar -o dest/x.tar m", "commit m new:1", "commit m oci:dest/l:1", "commit --rm m new:1"} {
 		l.expect(t, line, 1, "unsupported")
 	}
+}
+
+// A user without subordinate ids has one id to work with; what needs more is refused.
+func TestRefusesMissingSubordinateIDs(t *testing.T) {
+	testenv.Root(t)
+	const nobody = 54321 // no login, no ranges
+	l := newLab(t)
+	check(t, filepath.WalkDir(l.dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, nobody, nobody))
+	}))
+	as := func(line string) *exec.Cmd {
+		cmd := exec.Command(binary, strings.Fields("--log-level error "+line)...) // it warns of the one id
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		return cmd
+	}
+	for _, line := range []string{"images", "from --name one scratch", "mount one -- touch file", "rm one", "from --name two scratch", "mount two -- true"} {
+		if r := l.command(as(line)); r.code != 0 {
+			t.Errorf("kimg %s: exit %d: %s", line, r.code, r.err)
+		}
+	}
+	for _, line := range []string{
+		"from --uidmap 0:1:10 scratch", "from --uidmap 0:0:2 scratch", "from --uidmap 0:0:1 --gidmap 0:5:1 scratch", "from --subuidname root scratch",
+	} {
+		l.expectCommand(t, as(line), line, 1, "denied")
+	}
+	l.expectCommand(t, as("add --chown 7 two file /x"), "add --chown 7", 1, "invalid")
 }
 
 // What is copied or imported is looked at before it is read: nothing hangs, nothing strange is taken.
