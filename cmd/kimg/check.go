@@ -52,10 +52,7 @@ func (a *app) printProblems(problems []store.Problem) error {
 		list[i] = problemJSON(p)
 	}
 	if a.flags.json {
-		return a.printJSON(struct {
-			Schema   int           `json:"schema"`
-			Problems []problemJSON `json:"problems"`
-		}{schema, list})
+		return a.printJSON(map[string]any{"problems": list})
 	}
 	for _, p := range list {
 		a.println(p.Kind + " " + cmp.Or(p.Name, p.ID) + ": " + string(p.Class) + ": " + p.Text + "; " + p.Advice)

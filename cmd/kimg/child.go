@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 
 	"github.com/kimg/kimg"
@@ -17,12 +18,18 @@ const (
 )
 
 // runChild runs a program on the standard streams and passes its status on: nil for 0, 128 and the number for a signal.
-// Signals go to the program as long as it runs.
+// Signals go to the program as long as it runs; it does not outlive this process.
 func (a *app) runChild(cmd *exec.Cmd) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = a.in, a.out, a.err
 	if err := a.stdout.Flush(); err != nil {
 		return kimg.Wrap("standard output", err)
 	}
+	runtime.LockOSThread() // the kernel sends the death signal when the thread ends that started the child
+	defer runtime.UnlockOSThread()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := cmd.Start(); err != nil {
 		return childNotRun(cmd.Args[0], err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -44,9 +43,9 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 	if err := iid.write([]byte(made.ImageID)); err != nil {
 		return err
 	}
-	data, err := json.MarshalIndent(result, "", "  ")
+	data, err := versioned(result)
 	if err == nil {
-		err = metadata.write(append(data, '\n'))
+		err = metadata.write(data)
 	}
 	if err != nil {
 		return err
@@ -140,7 +139,6 @@ type reportJSON struct {
 
 // commitJSON is what a commit made. The members with dots are those that other builders write into metadata files.
 type commitJSON struct {
-	Schema         int             `json:"schema"`
 	ID             string          `json:"id"`
 	Names          []string        `json:"names"`
 	ManifestDigest digest.Digest   `json:"manifestDigest"`
@@ -157,7 +155,7 @@ type commitJSON struct {
 
 func newCommitJSON(r commit.Result, copies []types.ImageReference) commitJSON {
 	j := commitJSON{
-		Schema: schema, ID: r.ImageID, Names: orEmpty(r.Names), ManifestDigest: r.ManifestDigest, ConfigDigest: r.ConfigDigest,
+		ID: r.ImageID, Names: orEmpty(r.Names), ManifestDigest: r.ManifestDigest, ConfigDigest: r.ConfigDigest,
 		DiffIDs: orEmpty(r.DiffIDs), Layer: newLayerJSON(r.Layer), Report: []reportJSON{}, Removed: r.Removed,
 		ImageDigest: r.ManifestDigest, ImageConfig: r.ConfigDigest,
 	}

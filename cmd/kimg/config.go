@@ -182,10 +182,7 @@ func (o *configOptions) run(ctx context.Context, st *store.Store, args []string)
 		return err
 	}
 	if o.app.flags.json {
-		return o.printJSON(struct {
-			Schema int `json:"schema"`
-			containerJSON
-		}{schema, containerJSON{ID: c.ID, Name: c.Name, Image: settings.ImageName(), ImageID: c.ImageID}})
+		return o.printJSON(containerJSON{ID: c.ID, Name: c.Name, Image: settings.ImageName(), ImageID: c.ImageID})
 	}
 	return nil
 }

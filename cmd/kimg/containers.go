@@ -62,7 +62,6 @@ type containerRow struct {
 	Created time.Time `json:"created"`
 	Mounted string    `json:"mountPoint,omitempty"`
 	Foreign bool      `json:"foreign"` // made by another tool
-	Damaged string    `json:"damaged,omitempty"`
 }
 
 // ContainerID, ContainerName, ImageName and Builder are what buildah's templates call these.
@@ -88,10 +87,7 @@ func (o *containersOptions) run(ctx context.Context, st *store.Store, _ []string
 		}
 		return nil
 	case o.flags.json:
-		return o.printJSON(struct {
-			Schema     int            `json:"schema"`
-			Containers []containerRow `json:"containers"`
-		}{schema, rows})
+		return o.printJSON(map[string]any{"containers": rows})
 	case o.format != "":
 		return printTemplate(o.app, o.format, rows)
 	}
@@ -101,9 +97,9 @@ func (o *containersOptions) run(ctx context.Context, st *store.Store, _ []string
 		if !o.noTrunc {
 			id, imageID = shortID(id), shortID(imageID)
 		}
-		cells = append(cells, []string{id, r.Builder(), imageID, orNone(r.Image, "scratch"), r.Name, r.Damaged})
+		cells = append(cells, []string{id, r.Builder(), imageID, orNone(r.Image, "scratch"), r.Name})
 	}
-	o.table([]string{"CONTAINER ID", "BUILDER", "IMAGE ID", "IMAGE NAME", "CONTAINER NAME", ""}, cells)
+	o.table([]string{"CONTAINER ID", "BUILDER", "IMAGE ID", "IMAGE NAME", "CONTAINER NAME"}, cells)
 	return nil
 }
 

@@ -72,10 +72,7 @@ func (o *diffOptions) run(ctx context.Context, st *store.Store, args []string) e
 		list = append(list, newChangeJSON(c))
 	}
 	if o.flags.json {
-		return o.printJSON(struct {
-			Schema  int          `json:"schema"`
-			Changes []changeJSON `json:"changes"`
-		}{schema, list})
+		return o.printJSON(map[string]any{"changes": list})
 	}
 	for _, c := range list {
 		o.println(c.Kind + " " + c.Path)
@@ -142,10 +139,7 @@ func (o *diffOptions) writeTar(ctx context.Context, source changed) error {
 	if err != nil || !o.flags.json {
 		return err
 	}
-	return o.printJSON(struct {
-		Schema int `json:"schema"`
-		layerJSON
-	}{schema, newLayerJSON(blob)})
+	return o.printJSON(newLayerJSON(blob))
 }
 
 func (o *diffOptions) writeFile(ctx context.Context, f io.Writer, source changed) (layerdiff.Blob, error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -41,6 +40,17 @@ func args(min, max int) cobra.PositionalArgs {
 	}
 }
 
+// namesOrAll checks that a command got names or --all, and not both.
+func namesOrAll(command string, all bool, names []string) error {
+	switch {
+	case all && len(names) > 0:
+		return usagef("--all", "cannot be used together with names")
+	case !all && len(names) == 0:
+		return usagef(command, "give a name, or --all")
+	}
+	return nil
+}
+
 // status is the exit status of a program that kimg ran and passes on. It is not a failure of kimg: nothing is printed.
 type status int
 
@@ -48,7 +58,6 @@ func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // errorJSON is the shape of a failure with --json, on standard error.
 type errorJSON struct {
-	Schema  int        `json:"schema"`
 	Class   kimg.Class `json:"class"`
 	Op      string     `json:"op"`
 	Object  string     `json:"object"`
@@ -97,13 +106,13 @@ func (a *app) report(op string, err error) int {
 }
 
 func (a *app) reportJSON(op string, err error) {
-	e := errorJSON{Schema: schema, Class: kimg.ClassOf(err), Op: op}
+	e := errorJSON{Class: kimg.ClassOf(err), Op: op}
 	var classed *kimg.Error
 	if errors.As(err, &classed) {
 		e.Object = escape(classed.Object)
 	}
 	e.Message = kimg.Line(err)
-	if data, err := json.Marshal(e); err == nil {
-		_, _ = fmt.Fprintf(a.err, "%s\n", data)
+	if data, err := versioned(e); err == nil {
+		_, _ = a.err.Write(data)
 	}
 }

@@ -93,10 +93,7 @@ func (o *fromOptions) run(ctx context.Context, st *store.Store, args []string) e
 		return joined(err, c.Remove(context.WithoutCancel(ctx)))
 	}
 	if o.flags.json {
-		return o.printJSON(struct {
-			Schema int `json:"schema"`
-			containerJSON
-		}{schema, containerJSON{ID: c.ID, Name: c.Name, Image: args[0], ImageID: c.ImageID}})
+		return o.printJSON(containerJSON{ID: c.ID, Name: c.Name, Image: args[0], ImageID: c.ImageID})
 	}
 	o.println(c.Name)
 	return nil

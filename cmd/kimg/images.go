@@ -99,10 +99,7 @@ func (o *imagesOptions) run(ctx context.Context, st *store.Store, args []string)
 		}
 		return nil
 	case o.flags.json:
-		return o.printJSON(struct {
-			Schema int         `json:"schema"`
-			Images []imageJSON `json:"images"`
-		}{schema, images})
+		return o.printJSON(map[string]any{"images": images})
 	case o.format != "":
 		return printTemplate(o.app, o.format, rowsOf(images))
 	}

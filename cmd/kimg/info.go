@@ -32,7 +32,6 @@ func newInfo(a *app) *cobra.Command {
 
 // infoJSON is what kimg info prints.
 type infoJSON struct {
-	Schema     int               `json:"schema"`
 	Version    string            `json:"version"`
 	Root       string            `json:"root"`
 	RunRoot    string            `json:"runRoot"`
@@ -72,7 +71,7 @@ func (a *app) runInfo(ctx context.Context, st *store.Store, _ []string) error {
 		return err
 	}
 	v := infoJSON{
-		Schema: schema, Version: version, Root: i.Root, RunRoot: i.RunRoot, ImageStore: i.ImageStore, Driver: i.Driver,
+		Version: version, Root: i.Root, RunRoot: i.RunRoot, ImageStore: i.ImageStore, Driver: i.Driver,
 		Options: orEmpty(i.DriverOptions), Status: i.Status, Additional: orEmpty(i.Additional), Transient: i.Transient,
 		CanCommit: i.CanCommit, Why: i.Why, Rootless: unshare.IsRootless(), Kept: userns.Kept(),
 		Images: len(images), Containers: len(containers), Policy: policy,

@@ -94,8 +94,7 @@ func (o *inspectOptions) document(data []byte) error {
 
 // inspectedImage is everything about an image.
 type inspectedImage struct {
-	Schema int    `json:"schema"`
-	Type   string `json:"type"` // image
+	Type string `json:"type"` // image
 	imageJSON
 	Digests      []digest.Digest   `json:"digests"` // of every manifest that is kept
 	ManifestType string            `json:"manifestType"`
@@ -122,7 +121,7 @@ func (o *inspectOptions) image(ctx context.Context, img *store.Image) error {
 	if o.raw {
 		return o.document(manifest)
 	}
-	v := inspectedImage{Schema: schema, Type: "image", Digests: orEmpty(img.Digests), ManifestType: mediaType, Manifest: manifest, Annotations: map[string]string{}}
+	v := inspectedImage{Type: "image", Digests: orEmpty(img.Digests), ManifestType: mediaType, Manifest: manifest, Annotations: map[string]string{}}
 	config, err := img.Config(ctx)
 	switch {
 	case o.config && err != nil:
@@ -170,8 +169,7 @@ func (v *inspectedImage) read(manifest, config []byte) error {
 
 // inspectedContainer is everything about a working container.
 type inspectedContainer struct {
-	Schema int    `json:"schema"`
-	Type   string `json:"type"` // container
+	Type string `json:"type"` // container
 	containerJSON
 	Names       []string          `json:"names"`
 	Layer       string            `json:"layer"` // id of its own layer
@@ -203,7 +201,7 @@ func (o *inspectOptions) container(ctx context.Context, st *store.Store, c *stor
 		return o.source(c, settings)
 	}
 	v := inspectedContainer{
-		Schema: schema, Type: "container", Names: orEmpty(c.Names), Layer: c.LayerID, Created: c.Created, Foreign: c.Foreign,
+		Type: "container", Names: orEmpty(c.Names), Layer: c.LayerID, Created: c.Created, Foreign: c.Foreign,
 		containerJSON: containerJSON{ID: c.ID, Name: c.Name, ImageID: c.ImageID}, Annotations: map[string]string{},
 		UIDMap: idRanges(c.UIDMap), GIDMap: idRanges(c.GIDMap),
 	}

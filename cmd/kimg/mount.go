@@ -137,10 +137,7 @@ func (o *mountOptions) print(mounts []mountJSON, bare bool) error {
 		mounts[i].Path = path
 	}
 	if o.flags.json {
-		return o.printJSON(struct {
-			Schema int         `json:"schema"`
-			Mounts []mountJSON `json:"mounts"`
-		}{schema, mounts})
+		return o.printJSON(map[string]any{"mounts": mounts})
 	}
 	for _, m := range mounts {
 		if bare {

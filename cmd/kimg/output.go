@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -21,15 +23,29 @@ const maxText = 64 << 10
 // escape makes text from a store or an image safe for a terminal.
 func escape(text string) string { return kimg.Escape(text, maxText) }
 
-// printJSON prints one result. v is a struct whose first member is the schema number.
+// printJSON prints one result, a struct or a map with members.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.stdout)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
+	data, err := versioned(v)
+	if err != nil {
 		return kimg.Wrap("standard output", err)
 	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, data, "", "  "); err != nil {
+		return kimg.Wrap("standard output", err)
+	}
+	_, _ = b.WriteTo(a.stdout) // the buffer below keeps the error
 	return nil
+}
+
+// versioned returns a struct or a map with members as a JSON object that begins with the number of the schema.
+func versioned(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, `{"schema":%d,%s`, schema, b.Bytes()[1:]), nil
 }
 
 // table prints rows of columns under a heading. Cells are escaped.
@@ -97,7 +113,7 @@ func printTemplate[T any](a *app, format string, rows []T) error {
 // printNames prints the objects a command has dealt with, one a line. member names them in JSON.
 func (a *app) printNames(member string, names []string) error {
 	if a.flags.json {
-		return a.printJSON(map[string]any{"schema": schema, member: names})
+		return a.printJSON(map[string]any{member: names})
 	}
 	for _, name := range names {
 		a.println(name)

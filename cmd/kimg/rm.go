@@ -32,15 +32,7 @@ only by name and with --force, and so is one that is mounted.`,
 	return cmd
 }
 
-func (o *rmOptions) check(args []string) error {
-	switch {
-	case o.all && len(args) > 0:
-		return usagef("--all", "cannot be used together with names")
-	case !o.all && len(args) == 0:
-		return usagef("rm", "name a container, or use --all")
-	}
-	return nil
-}
+func (o *rmOptions) check(args []string) error { return namesOrAll("rm", o.all, args) }
 
 func (o *rmOptions) run(ctx context.Context, st *store.Store, args []string) error {
 	list, err := o.find(ctx, st, args)

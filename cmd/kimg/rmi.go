@@ -31,15 +31,7 @@ container is made from is not removed.`,
 	return cmd
 }
 
-func (o *rmiOptions) check(args []string) error {
-	switch {
-	case o.all && len(args) > 0:
-		return usagef("--all", "cannot be used together with names")
-	case !o.all && len(args) == 0:
-		return usagef("rmi", "name an image, or use --all")
-	}
-	return nil
-}
+func (o *rmiOptions) check(args []string) error { return namesOrAll("rmi", o.all, args) }
 
 // deletedJSON is what became of one image.
 type deletedJSON struct {
@@ -62,10 +54,7 @@ func (o *rmiOptions) run(ctx context.Context, st *store.Store, args []string) er
 		all = append(all, deletedJSON{Untagged: orEmpty(d.Untagged), ID: d.ID, Layers: orEmpty(d.Layers)})
 	}
 	if o.flags.json {
-		return o.printJSON(struct {
-			Schema int           `json:"schema"`
-			Images []deletedJSON `json:"images"`
-		}{schema, all})
+		return o.printJSON(map[string]any{"images": all})
 	}
 	for _, d := range all {
 		if d.ID != "" {

@@ -37,14 +37,14 @@ func newSignals(parent context.Context) (context.Context, *signals) {
 func (s *signals) watch() {
 	for sig := range s.got {
 		number, _ := sig.(syscall.Signal)
-		if s.muted.Load() {
-			continue
-		}
 		if child := s.forward.Load(); child != nil {
 			// The program that kimg runs decides; a terminal has sent it the interrupt already.
 			if number != syscall.SIGINT || !terminal(os.Stdin) {
 				_ = child.Signal(number)
 			}
+			continue
+		}
+		if s.muted.Load() || number != syscall.SIGINT && number != syscall.SIGTERM {
 			continue
 		}
 		if !s.first.CompareAndSwap(0, int32(number)) {
@@ -73,9 +73,11 @@ func (s *signals) stop() {
 	s.cancel()
 }
 
-// pass hands signals on to a child instead of cancelling, until the returned function is called.
+// pass hands signals on to a child instead of cancelling, until the returned function is called. Signals that would
+// end this process without a chance to unmount go to the child as well.
 func (s *signals) pass(child *os.Process) (release func()) {
 	s.forward.Store(child)
+	signal.Notify(s.got, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	return func() { s.forward.Store(nil) }
 }
 

@@ -53,8 +53,5 @@ func (a *app) printTagged(ctx context.Context, img *store.Image, err error) erro
 	if err != nil {
 		return err
 	}
-	return a.printJSON(struct {
-		Schema int `json:"schema"`
-		imageJSON
-	}{schema, described})
+	return a.printJSON(described)
 }

@@ -31,15 +31,10 @@ func newUmount(a *app) *cobra.Command {
 }
 
 func (o *umountOptions) check(args []string) error {
-	switch {
-	case o.all && o.image:
+	if o.all && o.image {
 		return usagef("--all", "means containers and cannot be used together with --image")
-	case o.all && len(args) > 0:
-		return usagef("--all", "cannot be used together with names")
-	case !o.all && len(args) == 0:
-		return usagef("umount", "name a container, or use --all")
 	}
-	return nil
+	return namesOrAll("umount", o.all, args)
 }
 
 // unmountable is a container or an image.

@@ -12,7 +12,6 @@ var version = "0.1.0-dev"
 
 // versionJSON is what kimg version --json prints.
 type versionJSON struct {
-	Schema  int    `json:"schema"`
 	Version string `json:"version"`
 	Go      string `json:"go"`
 	OS      string `json:"os"`
@@ -42,7 +41,7 @@ func runVersion(a *app) error {
 }
 
 func buildFacts() versionJSON {
-	v := versionJSON{Schema: schema, Version: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	v := versionJSON{Version: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
