@@ -75,13 +75,25 @@ func (p *plan) config(blob layerdiff.Blob) (convert.Config, error) {
 	if err != nil {
 		return config, err
 	}
-	return p.o.finish(config, p.created, step.Author)
+	return p.o.finish(config, p.created, step.Author, p.comment())
+}
+
+// comment is what the caller says, else what was set on the container. The base image's own speaks of the base image.
+func (p *plan) comment() string {
+	own := p.state.Config().Docker().Comment
+	if p.o.Message != "" {
+		return p.o.Message
+	}
+	if base, err := convert.Parse(p.state.Source(), nil); err == nil && base.Docker().Comment == own {
+		return ""
+	}
+	return own
 }
 
 // finish sets what every new image says about itself, and what the caller wants.
-func (o Options) finish(config convert.Config, created time.Time, author string) (convert.Config, error) {
+func (o Options) finish(config convert.Config, created time.Time, author, comment string) (convert.Config, error) {
 	return config.Edit(func(img *docker.Image) error {
-		img.Created, img.Author, img.Comment = &created, author, o.Message
+		img.Created, img.Author, img.Comment = &created, author, comment
 		// These speak of how the base image was made, not of this one. Nothing takes their place: the configuration is
 		// the same in every format, and so is the image's ID.
 		img.Parent, img.Container, img.ContainerConfig, img.DockerVersion = "", "", nil, ""

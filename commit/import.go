@@ -74,7 +74,7 @@ func (o Options) imported(p ispec.Platform, created time.Time, layer *store.Stag
 	if err != nil {
 		return config, err
 	}
-	return o.finish(config, created, o.Author)
+	return o.finish(config, created, o.Author, o.Message)
 }
 
 // Dir is a directory of the host as a layer. Owners, modes and attributes are taken as they are. It may be used once.
