@@ -62,6 +62,11 @@ func (s *Store) Change(ctx context.Context, op string, stage func(ctx context.Co
 		tx.intent.remove()
 	}()
 
+	return guarded(op, func() error { return tx.run(ctx, op, stage) })
+}
+
+// run goes through the phases of a change.
+func (tx *Tx) run(ctx context.Context, op string, stage func(ctx context.Context, tx *Tx) error) error {
 	if err := failpoint.Here("change.begin"); err != nil {
 		return err
 	}
@@ -72,7 +77,7 @@ func (s *Store) Change(ctx context.Context, op string, stage func(ctx context.Co
 		return err
 	}
 	if len(tx.outs) > 0 {
-		if err := s.sync(); err != nil {
+		if err := tx.s.sync(); err != nil {
 			return wrap(op, err)
 		}
 	}
@@ -94,7 +99,7 @@ func (s *Store) Change(ctx context.Context, op string, stage func(ctx context.Co
 	if err := failpoint.Here("change.recorded"); err != nil {
 		return err
 	}
-	if err := s.sync(); err != nil {
+	if err := tx.s.sync(); err != nil {
 		return wrap(op, err)
 	}
 	if err := failpoint.Here("change.done"); err != nil {

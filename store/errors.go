@@ -2,6 +2,8 @@ package store
 
 import (
 	"errors"
+	"runtime"
+	"runtime/debug"
 
 	"github.com/containers/storage"
 	drivers "github.com/containers/storage/drivers"
@@ -62,4 +64,21 @@ func wrap(object string, err error) error {
 		}
 	}
 	return kimg.Wrap(object, err)
+}
+
+// guarded calls fn and turns a panic into an error. The library panics when it cannot open a lock file: on a read-only file
+// system, without permission, without file descriptors.
+func guarded(object string, fn func() error) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = kimg.Errorf(kimg.ErrInternal, object, "%w at %s", r, debug.Stack())
+		case error:
+			err = wrap(object, r)
+		default:
+			err = kimg.Errorf(kimg.ErrInternal, object, "%v", r)
+		}
+	}()
+	return fn()
 }

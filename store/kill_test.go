@@ -135,11 +135,15 @@ func prepare(t testing.TB) *testStore {
 	return ts
 }
 
+// failpointDir holds the binary failpointBinary has built; TestMain removes it.
+var failpointDir string
+
 var failpointBinary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "kimg-store-test-")
 	if err != nil {
 		return "", err
 	}
+	failpointDir = dir
 	path := filepath.Join(dir, "store.test")
 	cmd := exec.Command("go", "test", "-c", "-tags=containers_image_openpgp,exclude_graphdriver_btrfs,kimg_failpoints", "-o", path, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -191,11 +195,6 @@ func (ts *testStore) shape(t testing.TB) string {
 
 func TestKilledAnywhere(t *testing.T) {
 	testenv.Root(t)
-	t.Cleanup(func() {
-		if bin, err := failpointBinary(); err == nil {
-			os.RemoveAll(filepath.Dir(bin))
-		}
-	})
 	for op := range operations {
 		if op == "open" {
 			continue

@@ -31,7 +31,11 @@ func TestMain(m *testing.M) {
 		child(op)
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if failpointDir != "" {
+		os.RemoveAll(failpointDir)
+	}
+	os.Exit(code)
 }
 
 // testStore is a store of its own in a temporary directory.

@@ -19,9 +19,13 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := storage.GetStore(conf)
+	var st storage.Store
+	err = guarded(conf.GraphRoot, func() (err error) {
+		st, err = storage.GetStore(conf)
+		return wrap(conf.GraphRoot, err)
+	})
 	if err != nil {
-		return nil, wrap(conf.GraphRoot, err)
+		return nil, err
 	}
 	s := &Store{st: st, log: o.Logger, noSync: o.NoSync, opened: true}
 	if s.log == nil {

@@ -28,7 +28,7 @@ const (
 // directories nobody fills. Usually that is two look-ups that find nothing. A failure is logged and left to the next time:
 // it must not keep anybody from reading the store.
 func (s *Store) recover() {
-	if err := s.recoverIntents(context.Background()); err != nil {
+	if err := guarded("", func() error { return s.recoverIntents(context.Background()) }); err != nil {
 		s.log.Warn("could not clear what a killed process left", "store", s.st.GraphRoot(), "error", err)
 	}
 	if err := s.pruneStaging(); err != nil {
