@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -45,7 +46,11 @@ func TestMappedContainer(t *testing.T) {
 			s.Kimg(append(append([]string{"from", "--name", "c"}, idMap()...), "localhost/deb")...)
 			s.Kimg("add", "--chown", "33:44", "c", src, "/srv/added")
 			s.In("c", "change", "mapped")
-			same(t, "the mapped container", want, s.In("c", "snapshot"))
+			shown, mounted := want, s.In("c", "snapshot")
+			if env != nil || !testenv.IsRoot() { // no idmapped mounts: the library's mapped copy of a layer has other times of some directories
+				shown, mounted = withoutDirTimes(shown), withoutDirTimes(mounted)
+			}
+			same(t, "the mapped container", shown, mounted)
 			s.Kimg("commit", "c", "localhost/result")
 			same(t, "the image through podman", want, s.ImageTree("podman", "localhost/result"))
 			same(t, "the image through skopeo and untar", want, untarred(t, s, "localhost/result"))
@@ -57,6 +62,10 @@ func TestMappedContainer(t *testing.T) {
 		})
 	}
 }
+
+var dirTime = regexp.MustCompile(`(?m)^("(?:[^"\\]|\\.)*" dir \d+ \d+:\d+) t\d+`)
+
+func withoutDirTimes(snapshot string) string { return dirTime.ReplaceAllString(snapshot, "$1") }
 
 // TestUnmappableOwner: a file whose owner has no id in the container cannot be in its image; the commit names it.
 func TestUnmappableOwner(t *testing.T) {

@@ -4,6 +4,7 @@ package interop
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -42,7 +43,11 @@ func TestPeersShowTheSameTree(t *testing.T) {
 			}
 		}
 		lab.Must(t, nil, lab.Unshared("umoci", "unpack", "--image", layout+":latest", bundle)...)
-		same(t, "umoci", want, lab.Helper(t, "snapshot", filepath.Join(bundle, "rootfs")))
+		tree := lab.Helper(t, "snapshot", filepath.Join(bundle, "rootfs"))
+		if !testenv.IsRoot() { // documented: umoci stands an empty file in for each device
+			tree = emptyDevice.ReplaceAllString(tree, "")
+		}
+		same(t, "umoci", want, tree)
 	})
 	t.Run("chroot", func(t *testing.T) {
 		script := `chroot "$KIMG_ROOT" /bin/bash -c 'echo works on $(cat /srv/kinds/cap)'`
@@ -52,6 +57,8 @@ func TestPeersShowTheSameTree(t *testing.T) {
 	})
 	s.CheckClean()
 }
+
+var emptyDevice = regexp.MustCompile(`(?m)^"dev/[a-z]+" file 0666 .* 0 e3b0c44298fc1c149afbf4c8\n`)
 
 // layoutManifest reads the one manifest of an OCI layout.
 func layoutManifest(t *testing.T, layout string) manifest {
@@ -66,7 +73,7 @@ func layoutManifest(t *testing.T, layout string) manifest {
 
 // goldenLayer is the digest of the layer below, on every store and for every user. It changes only when the layer format
 // does, which is a change users see: their layers are pushed again.
-const goldenLayer = "sha256:to-be-measured"
+const goldenLayer = "sha256:1066db0ad4dc2fa5de640e9051d564ff06725d093f7bcde02aaf1bfb1368280f"
 
 // TestSameContentSameDigest makes the same changes under one mount or several, on two stores. As root and as a user the
 // constant is the same, so the runs agree with each other too.
