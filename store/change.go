@@ -61,6 +61,15 @@ func (s *Store) Change(ctx context.Context, op string, stage func(ctx context.Co
 		}
 		tx.intent.remove()
 	}()
+	defer func() {
+		if v := recover(); v != nil {
+			// The library panics when it cannot open its lock file, because the disk is dead, and its lock stays held: a
+			// second call, to clean up, would wait for ever. The next Open cleans up.
+			tx.outs = nil
+			tx.intent.abandon()
+			panic(v)
+		}
+	}()
 
 	return guarded(op, func() error { return tx.run(ctx, op, stage) })
 }
@@ -142,6 +151,13 @@ func (tx *Tx) record(ctx context.Context) error {
 			return err
 		}
 		st := tx.steps[i]
+		if i > 0 && tx.steps[i-1].layer && !st.layer {
+			// Applying a layer writes small files of the driver beside the content that is synced already. Nothing may
+			// rest on the layer before they are durable too: an image, or the removal of the container it came from.
+			if err := tx.s.sync(); err != nil {
+				return wrap(tx.steps[i-1].what, err)
+			}
+		}
 		err := st.do(ctx)
 		for ; errors.Is(err, storage.ErrLayerUnknown) && !tx.final && retries < maxRetries && tx.anyExisting(); retries++ {
 			// A layer that was there when we looked is gone: its only user was removed meanwhile. The staged copy is

@@ -192,9 +192,9 @@ func (s *Store) recoverIntent(ctx context.Context, in *intent) error {
 func (s *Store) stepDone(st intentStep) (done, final bool) {
 	switch {
 	case st.Layer != "":
-		return s.layerExists(st.Layer), false
+		return s.layerExists(st.Layer) && s.layerWhole(st.Layer), false
 	case st.Create != "":
-		return s.containerExists(st.Create) && s.hasStateFile(st.Create), false
+		return s.containerExists(st.Create) && s.hasStateFile(st.Create) && s.layerWhole(st.RW), false
 	case st.Remove != "":
 		// The library removes the layer first: with it, the content is gone.
 		return !s.containerExists(st.Remove), !s.layerExists(st.RW)
@@ -216,6 +216,16 @@ func (s *Store) stepDone(st intentStep) (done, final bool) {
 		return done, false
 	}
 	return true, false
+}
+
+// layerWhole tells whether the overlay driver's own file about a layer was written before the power went. The content is
+// synced before a layer is recorded; this file is written while it is, so after a power cut it can be there and empty.
+func (s *Store) layerWhole(id string) bool {
+	if id == "" || s.st.GraphDriverName() != overlay {
+		return true
+	}
+	info, err := os.Stat(filepath.Join(s.st.GraphRoot(), overlay, id, "link"))
+	return errors.Is(err, os.ErrNotExist) || err == nil && info.Size() > 0
 }
 
 // put turns an intent back into what it was made from.

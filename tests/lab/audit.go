@@ -118,7 +118,7 @@ func audit(root string, args []string) (err error) {
 			complain("layer %.12s belongs to nothing", l.ID)
 		}
 	}
-	for _, pattern := range []string{"overlay/staging/*", "kimg/intent-*", "kimg/.new-*", "*/.tmp-*", "overlay-layers/*/incomplete"} {
+	for _, pattern := range []string{"overlay/staging/*", "kimg/intent-*", "kimg/recorded-*", "kimg/failed-*", "overlay-layers/*/incomplete"} {
 		left, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			return err

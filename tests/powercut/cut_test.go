@@ -3,12 +3,14 @@
 package powercut
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -106,24 +108,15 @@ func TestCutAtRandom(t *testing.T) {
 		}
 		moment := time.Duration(rand.Int64N(int64(usual + usual/4)))
 		when := fmt.Sprintf("cut %d, %v into a %v commit", i, moment.Round(time.Millisecond), usual.Round(time.Millisecond))
-		var stdout string
-		argv := b.Args(args...)
-		cmd := exec.Command(argv[0], argv[1:]...)
-		done := make(chan error, 1)
-		go func() {
-			out, err := cmd.Output()
-			stdout = string(out)
-			done <- err
-		}()
-		time.Sleep(moment)
-		b.disk.cut()
-		if err := <-done; err == nil {
-			b.reported[image+":latest"] = firstLine(stdout)
+		id, ok := b.cutDuring(t, when, moment, args)
+		if ok {
+			b.reported[image+":latest"] = id
 			after++
 		} else {
 			before++
 		}
 		b.disk.reboot(b.Store)
+		t.Log(when)
 		a := b.verify(t, when)
 		if _, there := a.Containers[ctr]; there {
 			b.reported[image+":latest"] = b.Kimg(args...)
@@ -139,6 +132,32 @@ func TestCutAtRandom(t *testing.T) {
 	}
 	b.CheckClean()
 	t.Logf("%d cuts before the end of the commit, %d after it", before, after)
+}
+
+// cutDuring runs kimg and cuts the power at a moment. It returns what kimg printed, and whether it reported success. A
+// dead disk answers every call with an error, so the program has to end soon.
+func (b *bench) cutDuring(t *testing.T, when string, moment time.Duration, args []string) (id string, ok bool) {
+	t.Helper()
+	argv := b.Args(args...)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	time.Sleep(moment)
+	b.disk.cut()
+	select {
+	case err := <-done:
+		return firstLine(stdout.String()), err == nil
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Signal(syscall.SIGQUIT) // prints where every goroutine is
+		<-done
+		t.Errorf("%s: kimg hangs on the dead disk:\n%s", when, &stderr)
+		return "", false
+	}
 }
 
 func firstLine(s string) string {

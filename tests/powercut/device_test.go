@@ -5,8 +5,11 @@
 package powercut
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -15,9 +18,29 @@ import (
 	"github.com/kimg/kimg/tests/lab"
 )
 
+// envPrivate marks a process that runs in a mount namespace of its own.
+const envPrivate = "KIMG_POWERCUT_PRIVATE"
+
 func TestMain(m *testing.M) {
 	lab.Main()
+	if testenv.IsRoot() && os.Getenv(envPrivate) == "" {
+		os.Exit(alone())
+	}
 	os.Exit(m.Run())
+}
+
+// alone runs this program again in a mount namespace of its own. A namespace that some other process makes from the
+// machine's while a disk is mounted there would keep the disk busy, and a cut disk that is busy cannot come back.
+func alone() int {
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), envPrivate+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // and private, as Go does it
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return lab.ExitCode(cmd.ProcessState)
 }
 
 // ext4Shutdown is EXT4_IOC_SHUTDOWN: _IOR('X', 125, __u32).
@@ -67,10 +90,7 @@ func (d *device) unmount() {
 		return
 	}
 	d.mounted = false
-	root := filepath.Join(d.dir, "root")
-	for _, sub := range []string{"overlay"} { // the storage library mounts it on itself
-		lab.Run(d.t, nil, "umount", "-q", filepath.Join(root, sub))
-	}
+	lab.Run(d.t, nil, "umount", "-q", filepath.Join(d.dir, "root", "overlay")) // the storage library mounts it on itself
 	if out := lab.Run(d.t, nil, "umount", d.dir); out.Code != 0 {
 		lab.Run(d.t, nil, "umount", "-l", d.dir)
 		d.t.Errorf("unmount: %s", out.Stderr)
