@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -35,6 +36,8 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 		now := time.Now().UTC() // one time for the image in the store and its copy elsewhere
 		o.options.Created = &now
 	}
+	// The image library notes where it has seen blobs, in a directory of its own choice unless told otherwise.
+	o.copying.System = &types.SystemContext{BlobInfoCacheDir: filepath.Join(st.Info().RunRoot, "kimg-blobs")}
 	made, err := o.commit(ctx, st, c)
 	if err != nil {
 		return err

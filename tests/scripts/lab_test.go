@@ -216,11 +216,12 @@ func (l *lab) snapshot() snapshot {
 	return s
 }
 
-// skipped names what changes whenever a store is opened and means nothing: lock files, and the run directory of the
-// process that keeps a namespace.
+// skipped names what changes whenever a store is opened and means nothing: lock files, what the driver remembers about the
+// kernel, and the run directory of the process that keeps a namespace.
 func skipped(rel string) bool {
 	base := filepath.Base(rel)
 	return strings.HasSuffix(base, ".lock") || base == "defaultNetworkBackend" || strings.HasPrefix(rel, "r/kimg") ||
+		strings.HasPrefix(rel, "r/overlay/") ||
 		strings.HasPrefix(rel, "xdg/") || strings.HasPrefix(rel, "home/.cache")
 }
 

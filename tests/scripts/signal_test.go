@@ -47,62 +47,49 @@ func (l *lab) staging() bool {
 
 // An interrupted command ends in time, with its code and its line, and leaves the store and its temporary files as they were.
 func TestInterrupt(t *testing.T) {
-	for name, sig := range map[string]struct {
+	l := fixture(t)
+	for i := range 40 {
+		dir := filepath.Join(l.work, "many", "d"+strings.Repeat("x", i))
+		check(t, os.MkdirAll(dir, 0o755))
+		for j := range 100 {
+			check(t, os.WriteFile(filepath.Join(dir, strings.Repeat("f", j+1)), []byte(strings.Repeat("text ", j+i)), 0o644))
+		}
+	}
+	l.must(t, "add", "c1", "many", "/srv/many")
+	before := l.snapshot()
+	layout := func() bool { _, err := os.Stat(filepath.Join(l.work, "dest/layout")); return err == nil }
+	soon := func() bool { time.Sleep(200 * time.Millisecond); return true }
+	for _, c := range []struct {
+		line   string
+		ready  func() bool
 		signal syscall.Signal
 		code   int
-	}{"INT": {syscall.SIGINT, 130}, "TERM": {syscall.SIGTERM, 143}} {
-		t.Run(name, func(t *testing.T) {
-			l := fixture(t)
-			tree := filepath.Join(l.work, "many")
-			for i := range 40 {
-				dir := filepath.Join(tree, "d"+strings.Repeat("x", i))
-				check(t, os.MkdirAll(dir, 0o755))
-				for j := range 100 {
-					check(t, os.WriteFile(filepath.Join(dir, strings.Repeat("f", j+1)), []byte(strings.Repeat("text ", j+i)), 0o644))
-				}
-			}
-			l.must(t, "add", "c1", "many", "/srv/many")
-			before := l.snapshot()
-			for _, line := range []string{"commit c1 new:1", "commit --rm c1 new:1", "commit c1 oci:dest/layout:1", "import many new:1", "import - new:1"} {
-				cmd := exec.Command(binary, strings.Fields(line)...)
-				ready := l.staging
-				var hold *os.File
-				switch {
-				case strings.Contains(line, " - "):
-					var r *os.File
-					var err error
-					r, hold, err = os.Pipe() // a stream that says nothing and does not end
-					check(t, err)
-					cmd.Stdin = r
-					ready = func() bool { time.Sleep(200 * time.Millisecond); return true }
-				case strings.Contains(line, "oci:"):
-					ready = func() bool {
-						_, err := os.Stat(filepath.Join(l.work, "dest/layout"))
-						return err == nil
-					}
-				}
-				r, took := l.interrupt(t, cmd, ready, sig.signal)
-				if hold != nil {
-					hold.Close()
-				}
-				if r.code == 0 {
-					t.Errorf("%s: was faster than the signal", line)
-					continue
-				}
-				if err := refused(r, sig.code, "interrupted"); err != nil {
-					t.Errorf("%s: %v", line, err)
-				}
-				if took > patience {
-					t.Errorf("%s: ended after %v", line, took)
-				}
-				if d := before.differs(l.snapshot()); d != "" {
-					t.Errorf("%s changed:\n%s", line, d)
-				}
-			}
-			l.must(t, "check")
-			l.must(t, "commit", "c1", "new:1")
-		})
+	}{
+		{"commit c1 new:1", l.staging, syscall.SIGINT, 130},
+		{"commit --rm c1 new:1", l.staging, syscall.SIGTERM, 143},
+		{"commit c1 oci:dest/layout:1", layout, syscall.SIGINT, 130},
+		{"commit --compression gzip c1 oci:dest/layout:1", layout, syscall.SIGTERM, 143},
+		{"import many new:1", l.staging, syscall.SIGTERM, 143},
+		{"import - new:1", soon, syscall.SIGINT, 130}, // from a stream that says nothing and does not end
+	} {
+		cmd := exec.Command(binary, strings.Fields(c.line)...)
+		in, hold, err := os.Pipe()
+		check(t, err)
+		cmd.Stdin = in
+		r, took := l.interrupt(t, cmd, c.ready, c.signal)
+		check(t, errors.Join(in.Close(), hold.Close()))
+		if err := refused(r, c.code, "interrupted"); err != nil {
+			t.Errorf("%s: %v", c.line, err)
+		}
+		if took > patience {
+			t.Errorf("%s: ended after %v", c.line, took)
+		}
+		if d := before.differs(l.snapshot()); d != "" {
+			t.Errorf("%s changed:\n%s", c.line, d)
+		}
 	}
+	l.must(t, "check")
+	l.must(t, "commit", "c1", "new:1")
 }
 
 // A second signal ends the program at once, whatever it waits for.
