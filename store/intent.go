@@ -23,7 +23,7 @@ const (
 	recordedPrefix = "recorded-"
 	intentSuffix   = ".json"
 	intentSchema   = 1
-	intentLimit    = 32 << 20 // holds a manifest and a config per image, base64
+	intentLimit    = 256 << 20 // holds a manifest and a config per image, base64
 )
 
 type intent struct {
@@ -80,6 +80,9 @@ func (s *Store) writeIntent(in intent) (*intent, error) {
 	data, err := json.Marshal(in)
 	if err != nil {
 		return nil, err
+	}
+	if len(data) > intentLimit {
+		return nil, kimg.Errorf(kimg.ErrLimit, in.Op, "a change that needs %d bytes to describe, more than %d", len(data), intentLimit)
 	}
 	dir := s.intentDir()
 	if err := s.makeIntentDir(); err != nil {

@@ -146,8 +146,8 @@ func (o *stagedOutput) fill(ctx context.Context, dir, parent string, src LayerSo
 		return Staged{}, err
 	}
 	var staged Staged
-	if os, ok := src.(optionSource); ok {
-		staged, err = os.stage(ctx, dir, opts)
+	if from, ok := src.(optionSource); ok {
+		staged, err = from.stage(ctx, dir, opts)
 	} else {
 		staged, err = src.Stage(ctx, dir)
 	}

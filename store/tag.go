@@ -125,7 +125,7 @@ type Deleted struct {
 
 // DeleteImage removes what ref means, as podman rmi does: a name of an image that has others is only taken away; otherwise
 // the image goes, with the layers nobody else needs. An image a container was made from is class busy. An image with
-// several names is only removed by its ID when force says so.
+// several names goes by its ID only when force says so; force also lets it go by one of them.
 func (s *Store) DeleteImage(ctx context.Context, ref string, force bool) (Deleted, error) {
 	rec, name, err := s.resolve(ctx, ref)
 	if err != nil {
