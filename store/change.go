@@ -48,6 +48,14 @@ func (s *Store) Change(ctx context.Context, op string, stage func(ctx context.Co
 		if err == nil {
 			return
 		}
+		var p *panicked
+		if errors.As(err, &p) {
+			// A panic of the library leaves its lock held: a second call, to clean up, would wait for ever. The next Open
+			// cleans up, in another process.
+			tx.outs = nil
+			tx.intent.abandon()
+			return
+		}
 		if tx.final {
 			s.log.WarnContext(ctx, "change stopped half-way; the next use of the store completes it", "op", op, "error", err)
 			tx.intent.abandon()
@@ -61,16 +69,6 @@ func (s *Store) Change(ctx context.Context, op string, stage func(ctx context.Co
 		}
 		tx.intent.remove()
 	}()
-	defer func() {
-		if v := recover(); v != nil {
-			// The library panics when it cannot open its lock file, because the disk is dead, and its lock stays held: a
-			// second call, to clean up, would wait for ever. The next Open cleans up.
-			tx.outs = nil
-			tx.intent.abandon()
-			panic(v)
-		}
-	}()
-
 	return guarded(op, func() error { return tx.run(ctx, op, stage) })
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,6 +193,20 @@ func TestEveryStepIsTakenBack(t *testing.T) {
 	}
 	if got := ts.inventory(t); got != before {
 		t.Errorf("left behind:\n%s", diff(before, got))
+	}
+}
+
+// TestPanicIsNotWaitedFor: the library panics with its lock held. Nothing of it is called again.
+func TestPanicIsNotWaitedFor(t *testing.T) {
+	ts := prepare(t)
+	undone := false
+	err := ts.Change(t.Context(), "test", func(_ context.Context, tx *store.Tx) error {
+		tx.Undo(func(context.Context) error { undone = true; return nil })
+		tx.Record("mine", func(context.Context) error { panic(&os.PathError{Op: "open", Path: "lock", Err: syscall.EROFS}) })
+		return nil
+	})
+	if !errors.Is(err, kimg.ErrReadOnly) || undone {
+		t.Errorf("%v, undone: %v", err, undone)
 	}
 }
 

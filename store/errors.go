@@ -2,8 +2,8 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/containers/storage"
 	drivers "github.com/containers/storage/drivers"
@@ -66,18 +66,24 @@ func wrap(object string, err error) error {
 	return kimg.Wrap(object, err)
 }
 
-// guarded calls fn and turns a panic into an error. The library panics when it cannot open a lock file: on a read-only file
-// system, without permission, without file descriptors.
+// panicked is a panic that became an error.
+type panicked struct{ err error }
+
+func (p *panicked) Error() string { return p.err.Error() }
+func (p *panicked) Unwrap() error { return p.err }
+
+// guarded calls fn and turns a panic into an error that is a [panicked]. The library panics when it cannot open a lock file:
+// on a read-only file system, without permission, without file descriptors.
 func guarded(object string, fn func() error) (err error) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
 		case runtime.Error:
-			err = kimg.Errorf(kimg.ErrInternal, object, "%w at %s", r, debug.Stack())
+			err = kimg.Errorf(kimg.ErrInternal, object, "%w", &panicked{r})
 		case error:
-			err = wrap(object, r)
+			err = wrap(object, &panicked{r})
 		default:
-			err = kimg.Errorf(kimg.ErrInternal, object, "%v", r)
+			err = kimg.Errorf(kimg.ErrInternal, object, "%w", &panicked{fmt.Errorf("%v", r)})
 		}
 	}()
 	return fn()

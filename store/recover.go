@@ -224,8 +224,16 @@ func (s *Store) layerWhole(id string) bool {
 	if id == "" || s.st.GraphDriverName() != overlay {
 		return true
 	}
-	info, err := os.Stat(filepath.Join(s.st.GraphRoot(), overlay, id, "link"))
+	info, err := os.Stat(filepath.Join(s.rootOf(id), overlay, id, "link"))
 	return errors.Is(err, os.ErrNotExist) || err == nil && info.Size() > 0
+}
+
+// rootOf tells which of the store's two roots holds a layer's directory.
+func (s *Store) rootOf(id string) string {
+	if _, err := os.Stat(filepath.Join(s.imageRoot(), overlay, id)); err == nil {
+		return s.imageRoot()
+	}
+	return s.st.GraphRoot()
 }
 
 // put turns an intent back into what it was made from.
