@@ -252,6 +252,7 @@ func TestSparseFiles(t *testing.T) {
 
 // With Links the staged layer shares its files with the upper directory; where that cannot be, it copies.
 func TestLinks(t *testing.T) {
+	testenv.Root(t)
 	stack := upper(t, testimage.Random(5, 80))
 	ino := func(dir, name string) uint64 {
 		var st unix.Stat_t

@@ -24,7 +24,7 @@ type Options struct {
 	// is deleted afterwards: overlay writes in place. With id maps, or across file systems, files are copied all the same.
 	Links bool
 
-	Logger   *slog.Logger      // nil discards
+	Logger   *slog.Logger      // told about each layer at level debug; nil discards
 	Progress func(bytes int64) // told how many bytes of tar are done so far; called from one goroutine; may be nil
 }
 

@@ -91,13 +91,10 @@ func staged(t testing.TB, stack view.Stack, o layerdiff.Options) (string, layerd
 		t.Fatalf("staged %+v, written %+v", blob, want)
 	}
 	var wantRecord bytes.Buffer
-	in, err := asm.NewInputTarStream(bytes.NewReader(data), storage.NewJSONPacker(&wantRecord), nil)
-	if err == nil {
-		_, err = io.Copy(io.Discard, in)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	in, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(data), storage.NewJSONPacker(&wantRecord), nil)
+	must(t, err)
+	_, err = io.Copy(io.Discard, in)
+	must(t, err, <-done)
 	if !bytes.Equal(record.Bytes(), wantRecord.Bytes()) {
 		t.Errorf("tar-split record differs:\n%.2000s\nwant\n%.2000s", record.Bytes(), wantRecord.Bytes())
 	}

@@ -138,7 +138,12 @@ func (x *run) do(stack view.Stack, s *stager) (blob Blob, err error) {
 		}
 		return Blob{}, err
 	}
-	return m.finish()
+	blob, err = m.finish()
+	if err == nil && x.o.Logger != nil {
+		x.o.Logger.DebugContext(x.ctx, "layer made", "upper", stack.Upper, "diffid", blob.DiffID, "bytes", blob.Size,
+			"entries", blob.Entries, "left_out", len(blob.LeftOut))
+	}
+	return blob, err
 }
 
 // emit takes batches as the walk filled them, waits for each and emits it.

@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Node is one file of a tree. Path is relative; the directories above it that are not nodes are made with mode 0755.
+// Node is one file of a tree. Path is relative; the directories above it that are not nodes are made with mode 0755. For
+// an ordinary user, who cannot give files away, the owner 0:0 means that user.
 type Node struct {
 	Path   string
 	Type   byte // f, d, l, h (hard link), c, b, p, s as find -type prints them; 0 is f
@@ -89,8 +90,10 @@ func (n *Node) write(root, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Lchown(path, n.UID, n.GID); err != nil {
-		return err
+	if os.Geteuid() == 0 || n.UID != 0 || n.GID != 0 {
+		if err := os.Lchown(path, n.UID, n.GID); err != nil {
+			return err
+		}
 	}
 	for name, value := range n.Xattrs {
 		if err := unix.Lsetxattr(path, name, []byte(value), 0); err != nil {
