@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -164,5 +166,28 @@ func TestResultFile(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 2 {
 		t.Errorf("%v %v", entries, err)
+	}
+}
+
+// Every member that is printed is in the documentation.
+func TestJSONIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/json.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("json:\"([^\",]+)|map\\[string\\]any\\{\"([^\"]+)").FindAllSubmatch(source, -1) {
+			if member := string(m[1]) + string(m[2]); !bytes.Contains(doc, []byte("`"+member+"`")) && !bytes.Contains(doc, []byte(`"`+member+`"`)) {
+				t.Errorf("%s: member %s is not in docs/json.md", file, member)
+			}
+		}
 	}
 }
