@@ -2,7 +2,6 @@ package commit
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -159,10 +158,3 @@ func (p *plan) measure(ctx context.Context) error {
 type counter int64
 
 func (c *counter) Write(b []byte) (int, error) { *c += counter(len(b)); return len(b), nil }
-
-func (p *plan) log() *slog.Logger {
-	if p.o.Logger == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return p.o.Logger
-}
