@@ -3,13 +3,13 @@ export CGO_ENABLED := 0
 TAGS   := containers_image_openpgp,exclude_graphdriver_btrfs
 export GOFLAGS := -buildvcs=false -tags=$(TAGS)
 
-VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION     := $(shell git describe --tags --dirty 2>/dev/null | sed 's/^v//')
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-BUILD       := go build -trimpath -ldflags='-s -w'
+BUILD       := go build -trimpath -ldflags='-s -w $(if $(VERSION),-X main.version=$(VERSION))'
 SOURCES     := $(shell git ls-files '*.go' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-rootless race interop powercut fuzz bench bench-compare lint demo docs clean
+.PHONY: help build test test-rootless race interop powercut fuzz cross bench bench-compare lint demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -19,7 +19,7 @@ build: ## bin/kimg: one static binary
 	@go run ./tests/assertstatic bin/kimg
 
 test: ## every unit test and script, as the user you are
-	go test ./...
+	go test -timeout=20m ./...
 
 test-rootless: ## the same tests, built once, run as an unprivileged user (USER_NAME, as root)
 	.ci/rootless
@@ -36,6 +36,10 @@ powercut: build ## power cuts on a loop device and kill -9 at every failpoint (r
 
 fuzz: ## every fuzz target, FUZZTIME each (default 30s)
 	.ci/fuzz $${FUZZTIME:-30s}
+
+cross: ## the other processor, and what must build on other systems
+	GOARCH=arm64 go build -o /dev/null ./cmd/kimg
+	for os in darwin windows; do GOOS=$$os go build ./convert/... ./copydata; done
 
 bench: ## Go benchmarks
 	go test -run='^$$' -bench=. -benchmem ./...

@@ -150,7 +150,7 @@ func everything(c *changer) {
 		if err := os.WriteFile(p, []byte("head"), 0o644); err != nil {
 			return err
 		}
-		return os.Truncate(p, 64<<20)
+		return os.Truncate(p, 16<<20)
 	})
 	c.file("srv/kinds/owned", "x", 0o664)
 	c.own("srv/kinds/owned", 1234, 5678)
