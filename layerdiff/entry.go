@@ -129,6 +129,9 @@ func (t *tree) inspect(e *entry, scratch []byte) (fd int, err error) {
 	if err != nil {
 		return -1, reading(path, err)
 	}
+	if e.linked() {
+		now.Ctim = e.st.Ctim // staging another of its names as a hard link may just have changed it
+	}
 	if err := e.stillIs(&now); err != nil {
 		return -1, err
 	}

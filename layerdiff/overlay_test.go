@@ -409,9 +409,10 @@ func TestForeignMarksAreRefused(t *testing.T) {
 			}
 		})
 	}
-	// Marks that say nothing about content are dropped.
+	// Marks that say nothing about content are dropped, and what only the host's file system means something to.
 	stack := upper(t, testimage.Tree{{Path: "f", Mode: 0o644, Xattrs: map[string]string{
-		"trusted.overlay.origin": "o", "trusted.overlay.impure": "y", "trusted.overlay.nlink": "L+1", "user.overlay.x": "v"}}})
+		"trusted.overlay.origin": "o", "trusted.overlay.impure": "y", "trusted.overlay.nlink": "L+1", "user.overlay.x": "v",
+		"trusted.SGI_ACL_FILE": "x", "security.selinux": "label"}}})
 	data, _ := layer(t, stack, layerdiff.Options{})
 	if m := members(t, data); len(m) != 1 || len(m[0].PAXRecords) != 0 {
 		t.Errorf("%+v", m)

@@ -2,6 +2,7 @@ package layerdiff
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/atfs"
@@ -33,8 +34,16 @@ const (
 	selinuxName = "security.selinux"
 )
 
-// wanted reports whether an attribute is read at all: all are but the label that the host gives its own files.
-func wanted(name string) bool { return name != selinuxName }
+// wanted reports whether an attribute is read at all. Those are not that say something about the host and its file
+// system and nothing about the file: labels, signatures over inode numbers, the form in which xfs stores access lists
+// (they are read in the common form as well), properties of btrfs.
+func wanted(name string) bool {
+	switch name {
+	case selinuxName, "security.evm", "trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT":
+		return false
+	}
+	return !strings.HasPrefix(name, "btrfs.")
+}
 
 // attrs is the extended attributes of one file, each list sorted by name.
 type attrs struct {

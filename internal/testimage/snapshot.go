@@ -26,7 +26,7 @@ type Item struct {
 	Nsec   int64
 	Data   string // sha256 of a file's content; a link's target
 	Device uint64
-	Xattrs string // name=value, quoted, sorted; without security.selinux
+	Xattrs string // name=value, quoted, sorted; without what is the host's
 	Group  string // for a file with several names in the tree: the first of them
 }
 
@@ -116,7 +116,7 @@ func xattrs(path string) (string, error) {
 	slices.Sort(names)
 	var out []string
 	for _, name := range names {
-		if name == "security.selinux" {
+		if name == "security.selinux" || strings.HasPrefix(name, "trusted.SGI_ACL_") { // the host's
 			continue
 		}
 		n, err := unix.Lgetxattr(path, name, buf)

@@ -242,7 +242,7 @@ func randomNode(r *rand.Rand, n *Node, files []string) {
 	case k < 18 && len(files) > 0:
 		*n = Node{Path: n.Path, Type: 'h', Link: files[r.IntN(len(files))]}
 	case k == 18:
-		n.Type, n.Major, n.Minor = "cb"[r.IntN(2)], uint32(1+r.IntN(4000)), uint32(r.IntN(1<<20))
+		n.Type, n.Major, n.Minor = "cb"[r.IntN(2)], uint32(1+r.IntN(255)), uint32(r.IntN(1<<18)) // what xfs takes
 	default:
 		n.Type = 'p'
 	}
