@@ -26,14 +26,16 @@ func TestPeersShowTheSameTree(t *testing.T) {
 	}
 	s.Kimg("commit", "busy", "localhost/result")
 
-	t.Run("podman", func(t *testing.T) { same(t, "podman", want, s.ImageTree("podman", "localhost/result")) })
-	t.Run("buildah", func(t *testing.T) { same(t, "buildah", want, s.ImageTree("buildah", "localhost/result")) })
-	t.Run("skopeo", func(t *testing.T) { same(t, "skopeo and an untar", want, untarred(t, s, "localhost/result")) })
+	t.Run("podman", func(t *testing.T) { same(t, "podman", want, s.On(t).ImageTree("podman", "localhost/result")) })
+	t.Run("buildah", func(t *testing.T) { same(t, "buildah", want, s.On(t).ImageTree("buildah", "localhost/result")) })
+	t.Run("skopeo", func(t *testing.T) { same(t, "skopeo and an untar", want, untarred(t, s.On(t), "localhost/result")) })
 	t.Run("kimg", func(t *testing.T) {
+		s := s.On(t)
 		s.Kimg("from", "--name", "again", "localhost/result")
 		same(t, "a container of the image", want, s.In("again", "snapshot"))
 	})
 	t.Run("umoci", func(t *testing.T) {
+		s := s.On(t)
 		dir := lab.TempDir(t)
 		layout, bundle := filepath.Join(dir, "layout"), filepath.Join(dir, "bundle")
 		s.Kimg("commit", "--compression", "gzip", "busy", "oci:"+layout+":latest")
@@ -50,6 +52,7 @@ func TestPeersShowTheSameTree(t *testing.T) {
 		same(t, "umoci", want, tree)
 	})
 	t.Run("chroot", func(t *testing.T) {
+		s := s.On(t)
 		script := `chroot "$KIMG_ROOT" /bin/bash -c 'echo works on $(cat /srv/kinds/cap)'`
 		if got := s.Kimg("mount", "busy", "--", "sh", "-c", script); got != "works on x" {
 			t.Errorf("a program of the tree printed %q", got)

@@ -133,6 +133,13 @@ func NewStore(t testing.TB, dir string) *Store {
 	return s
 }
 
+// On is the same store for a subtest: what fails there fails that test.
+func (s *Store) On(t testing.TB) *Store {
+	on := *s
+	on.t = t
+	return &on
+}
+
 // Unmount unmounts whatever kimg or a peer left mounted. Failures are not reported: the removal of the directory tells.
 func (s *Store) Unmount() {
 	s.Try("umount", "--all")
