@@ -16,6 +16,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/copydata"
+	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
 )
@@ -224,6 +225,7 @@ func TestStackRefusesWhatAPowerCutMayHaveEmptied(t *testing.T) {
 
 // TestIDMaps looks at what a mapped container's directories hold, with idmapped mounts and without.
 func TestIDMaps(t *testing.T) {
+	testenv.Root(t)
 	if mode := os.Getenv("KIMG_STORE_TEST_IDMAP"); mode == "" {
 		for _, disable := range []string{"", "yes"} {
 			t.Run("disabled="+disable, func(t *testing.T) {
