@@ -2,32 +2,18 @@ package commit_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/containers/storage/pkg/reexec"
-
 	"github.com/kimg/kimg/commit"
 	"github.com/kimg/kimg/store"
-	"github.com/kimg/kimg/store/userns"
+	"github.com/kimg/kimg/tests/asroot"
 )
 
 func TestMain(m *testing.M) {
-	if reexec.Init() {
-		return
-	}
-	userns.Init()
-	if userns.Needed() { // an ordinary user: the tests run in a namespace where he is root
-		status, err := userns.Run(userns.Options{})
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			status = 1
-		}
-		os.Exit(status)
-	}
+	asroot.Enter()
 	os.Exit(m.Run())
 }
 

@@ -10,13 +10,11 @@ import (
 	"github.com/containers/storage/pkg/mount"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/store"
 )
 
 // TestConfiguration opens the stores that storage.conf and the environment name. The library reads them once per process.
 func TestConfiguration(t *testing.T) {
-	testenv.Root(t)
 	if dir := os.Getenv("KIMG_STORE_TEST_CONF"); dir != "" {
 		inConfigured(t, dir, os.Getenv("KIMG_STORE_TEST_WANT"))
 		return
@@ -68,7 +66,6 @@ func inConfigured(t *testing.T, dir, want string) {
 }
 
 func TestReadOnlyStore(t *testing.T) {
-	testenv.Root(t)
 	ts := prepare(t)
 	must(t, ts.Close())
 	mounts := []string{ts.root, filepath.Join(ts.root, "overlay")}

@@ -15,18 +15,15 @@ import (
 	"time"
 
 	"github.com/containers/storage/pkg/mount"
-	"github.com/containers/storage/pkg/reexec"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/tests/asroot"
 )
 
 func TestMain(m *testing.M) {
-	if reexec.Init() {
-		return
-	}
+	asroot.Enter()
 	if op := os.Getenv(envChild); op != "" {
 		child(op)
 		return
@@ -47,7 +44,6 @@ type testStore struct {
 // newStore opens an empty overlay store and cleans up what is mounted in it when the test ends.
 func newStore(t testing.TB, options ...string) *testStore {
 	t.Helper()
-	testenv.Root(t)
 	dir := fastTemp(t)
 	ts := &testStore{root: filepath.Join(dir, "root"), runRoot: filepath.Join(dir, "run")}
 	t.Cleanup(func() { unmountAll(t, dir) })

@@ -12,12 +12,10 @@ import (
 	"github.com/containers/storage/types"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/store"
 )
 
 func TestOpenRefuses(t *testing.T) {
-	testenv.Root(t)
 	for name, c := range map[string]struct {
 		prepare string // directory that is there already
 		driver  string
@@ -54,7 +52,6 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 func TestVfsIsReadOnly(t *testing.T) {
-	testenv.Root(t)
 	o := store.Options{Root: t.TempDir(), RunRoot: t.TempDir(), Driver: "vfs", DriverOptions: []string{}}
 	s, err := store.Open(o)
 	if err != nil {
@@ -156,7 +153,6 @@ func TestErrorsOfTheLibraryHaveAClass(t *testing.T) {
 }
 
 func TestWrapKeepsItsHandsOff(t *testing.T) {
-	testenv.Root(t)
 	dir := t.TempDir()
 	t.Cleanup(func() { unmountAll(t, dir) })
 	st, err := storage.GetStore(types.StoreOptions{GraphRoot: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), GraphDriverName: "overlay"})
@@ -190,7 +186,6 @@ func TestWrapKeepsItsHandsOff(t *testing.T) {
 }
 
 func TestDiskFull(t *testing.T) {
-	testenv.Root(t)
 	dir := t.TempDir()
 	t.Cleanup(func() { unmountAll(t, filepath.Dir(dir)) })
 	if err := mountTmpfs(dir, "size=4m"); err != nil {

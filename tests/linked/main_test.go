@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -13,25 +12,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containers/storage/pkg/reexec"
-
 	"github.com/kimg/kimg/internal/testenv"
-	"github.com/kimg/kimg/store/userns"
+	"github.com/kimg/kimg/tests/asroot"
 )
 
 func TestMain(m *testing.M) {
-	if reexec.Init() {
-		return
-	}
-	userns.Init()
-	if userns.Needed() {
-		status, err := userns.Run(userns.Options{})
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			status = 1
-		}
-		os.Exit(status)
-	}
+	asroot.Enter()
 	os.Exit(m.Run())
 }
 
