@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) {
 	asroot.Enter()
-	os.Exit(m.Run())
+	os.Exit(asroot.Run(m))
 }
 
 // newStore opens an empty overlay store that goes away with the test.

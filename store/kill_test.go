@@ -137,7 +137,7 @@ func prepare(t testing.TB) *testStore {
 	return ts
 }
 
-// failpointDir holds the binary failpointBinary has built; TestMain removes it.
+// failpointDir holds the binary failpointBinary has built; it goes when the tests have run.
 var failpointDir string
 
 // failpointBinary is this test binary with failpoints. Who runs the tests where the Go command cannot build names one.

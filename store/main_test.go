@@ -28,11 +28,14 @@ func TestMain(m *testing.M) {
 		child(op)
 		return
 	}
-	code := m.Run()
-	if failpointDir != "" {
-		os.RemoveAll(failpointDir)
-	}
-	os.Exit(code)
+	os.Exit(asroot.Run(suite{m}))
+}
+
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	defer func() { os.RemoveAll(failpointDir) }() // does nothing to ""
+	return s.M.Run()
 }
 
 // testStore is a store of its own in a temporary directory.
@@ -51,10 +54,11 @@ func newStore(t testing.TB, options ...string) *testStore {
 	return ts
 }
 
-// fastTemp makes a temporary directory in memory where the machine has one: the library syncs every record it writes.
+// fastTemp makes a temporary directory in memory where the machine has one: the library syncs every record it writes. By
+// its name the mounts left in it are found.
 func fastTemp(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "kimg-store-test-")
+	dir, err := os.MkdirTemp("/dev/shm", filepath.Base(os.TempDir())+"-")
 	if err != nil {
 		return t.TempDir()
 	}

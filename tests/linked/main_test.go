@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) {
 	asroot.Enter()
-	os.Exit(m.Run())
+	os.Exit(asroot.Run(m))
 }
 
 func TestLinkedProgram(t *testing.T) {
