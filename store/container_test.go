@@ -225,7 +225,6 @@ func TestStackRefusesWhatAPowerCutMayHaveEmptied(t *testing.T) {
 
 // TestIDMaps looks at what a mapped container's directories hold, with idmapped mounts and without.
 func TestIDMaps(t *testing.T) {
-	testenv.Root(t)
 	if mode := os.Getenv("KIMG_STORE_TEST_IDMAP"); mode == "" {
 		for _, disable := range []string{"", "yes"} {
 			t.Run("disabled="+disable, func(t *testing.T) {
