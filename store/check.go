@@ -106,6 +106,9 @@ func (s *Store) checkRemains() ([]Problem, error) {
 		return nil, wrap("store", err)
 	}
 	for _, path := range dead {
+		if strings.HasPrefix(filepath.Base(path), ".new-") {
+			continue // it never became a change, promises nothing, and is removed when it is old enough
+		}
 		problems = append(problems, Problem{Kind: "intent", ID: path, Class: kimg.ErrDamaged,
 			Text: "an interrupted change that is not taken back yet", Advice: "any kimg command on this store that may write does"})
 	}
