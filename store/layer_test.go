@@ -22,6 +22,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/internal/testimage"
 	"github.com/kimg/kimg/store"
 )
 
@@ -116,6 +117,28 @@ func TestTarSourceReadsEveryCompression(t *testing.T) {
 			t.Errorf("%s: not opaque: %v", program, err)
 		}
 		must(t, ts.Storage().DeleteLayer(l.ID))
+	}
+}
+
+// TestOwnersOutsideTheNamespace unpacks what root can and an ordinary user cannot: his namespace has 65537 ids.
+func TestOwnersOutsideTheNamespace(t *testing.T) {
+	ts := newStore(t)
+	before := ts.inventory(t)
+	for name, f := range map[string]file{
+		"owner":       {name: "f", uid: 70000},
+		"access list": {name: "f", pax: map[string]string{"SCHILY.xattr.system.posix_acl_access": testimage.ACL(0o664, map[uint32]uint16{70000: 6}, nil)}},
+		"capability":  {name: "f", pax: map[string]string{"SCHILY.xattr.security.capability": testimage.Capability(1<<10, 70000)}},
+	} {
+		l, err := ts.AddLayer(t.Context(), "", store.TarSource(bytes.NewReader(makeTar(t, f))))
+		if testenv.IsRoot() {
+			must(t, err)
+			must(t, ts.Storage().DeleteLayer(l.ID))
+		} else if !errors.Is(err, kimg.ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := ts.inventory(t); got != before {
+			t.Errorf("%s: left behind:\n%s", name, diff(before, got))
+		}
 	}
 }
 

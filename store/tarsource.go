@@ -122,7 +122,11 @@ func unpack(r io.Reader, dir string, o *archive.TarOptions) (err error) {
 	if err == nil {
 		return nil
 	}
-	// The child's errors arrive as text only.
+	// The child's errors arrive as text only. What it cannot give a file is an owner, or an attribute that names one, which
+	// this user namespace does not have.
+	if text := err.Error(); strings.Contains(text, "insufficient UIDs or GIDs") || strings.Contains(text, "lsetxattr") && strings.Contains(text, syscall.EINVAL.Error()) {
+		return kimg.Errorf(kimg.ErrUnsupported, "layer", "unpacking: %w", err)
+	}
 	for _, no := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, syscall.EPERM, syscall.EACCES, syscall.EEXIST} {
 		if strings.Contains(err.Error(), no.Error()) {
 			return kimg.Errorf(kimg.ClassOf(no), "layer", "unpacking: %w", err)
