@@ -252,7 +252,6 @@ func TestSparseFiles(t *testing.T) {
 
 // With Links the staged layer shares its files with the upper directory; where that cannot be, it copies.
 func TestLinks(t *testing.T) {
-	testenv.Root(t)
 	stack := upper(t, testimage.Random(5, 80))
 	ino := func(dir, name string) uint64 {
 		var st unix.Stat_t
@@ -280,7 +279,6 @@ func TestLinks(t *testing.T) {
 
 // What the staging directory would hand down to its files does not reach the layer.
 func TestStagingDirectoryIsForeign(t *testing.T) {
-	testenv.Root(t)
 	stack := upper(t, testimage.Random(9, 60))
 	dir := tempDir(t)
 	must(t, os.Chown(dir, 0, 4711), unix.Chmod(dir, 0o2777),

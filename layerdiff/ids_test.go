@@ -19,10 +19,10 @@ import (
 	"github.com/kimg/kimg/layerdiff/view"
 )
 
-const shift = 100000
+const shift, size = 33000, 32000 // an ordinary user has these ids too; none is both in the container and on the host
 
 // ids is the map of a rootless container: its root is an ordinary user of the host.
-var ids = layerdiff.IDMap{{Container: 0, Host: shift, Size: 65536}}
+var ids = layerdiff.IDMap{{Container: 0, Host: shift, Size: size}}
 
 // owned is one tree as the host stores it for a container whose ids are shifted by n.
 func owned(n int) testimage.Tree {
@@ -36,14 +36,13 @@ func owned(n int) testimage.Tree {
 			"security.capability": testimage.Capability(1<<10, u)}},
 		{Path: "d/setuid", Mode: 0o6755, UID: n, GID: n, Fill: 300 << 10},
 		{Path: "link", Type: 'l', Link: "d", UID: n + 3, GID: n},
-		{Path: "pipe", Type: 'p', Mode: 0o600, UID: n + 65535, GID: n},
+		{Path: "pipe", Type: 'p', Mode: 0o600, UID: n + size - 1, GID: n},
 	}
 }
 
 // A container with id maps gives the layer that one without gives: owners, access lists and capabilities are the
 // container's.
 func TestIDMaps(t *testing.T) {
-	testenv.Root(t)
 	host := upper(t, owned(0))
 	mapped := upper(t, owned(shift))
 	for _, dir := range []string{host.Upper, mapped.Upper} { // they inherited the default list
@@ -54,7 +53,7 @@ func TestIDMaps(t *testing.T) {
 	o := layerdiff.Options{UIDs: ids, GIDs: ids, Links: true}
 	_, want := staged(t, host, layerdiff.Options{})
 	dir, got := staged(t, mapped, o)
-	if got.DiffID != want.DiffID || fmt.Sprint(got.UIDs, got.GIDs) != "[0 3 1000 65535] [0 5 1001]" {
+	if got.DiffID != want.DiffID || fmt.Sprint(got.UIDs, got.GIDs) != "[0 3 1000 31999] [0 5 1001]" {
 		t.Errorf("mapped %+v\nwant %+v", got, want)
 	}
 	same(t, "staged copy", snapshot(t, host.Upper, false), snapshot(t, dir, false))
@@ -67,7 +66,6 @@ func TestIDMaps(t *testing.T) {
 
 // Whatever the map has no place for is refused by name.
 func TestUnmappableIDs(t *testing.T) {
-	testenv.Root(t)
 	o := layerdiff.Options{UIDs: ids, GIDs: ids}
 	for _, c := range []struct {
 		name, text string
@@ -98,7 +96,6 @@ func TestUnmappableIDs(t *testing.T) {
 
 // A lower layer may be stored with the host's ids or with the container's: an unmodified copy is recognised over both.
 func TestUnmodifiedCopiesWithIDMaps(t *testing.T) {
-	testenv.Root(t)
 	file := func(uid int) testimage.Tree {
 		return testimage.Tree{{Path: "f", Mode: 0o644, UID: uid, GID: uid, Data: "x"}}
 	}
@@ -172,7 +169,7 @@ func TestInUserNamespace(t *testing.T) {
 	cmd := exec.Command(exe, "-test.run=^TestInUserNamespace$", "-test.v")
 	cmd.Env = append(os.Environ(), inNamespace+"="+mapped, "TMPDIR="+dir)
 	cmd.Dir = dir
-	idMap := []syscall.SysProcIDMap{{ContainerID: 0, HostID: shift, Size: 65536}}
+	idMap := []syscall.SysProcIDMap{{ContainerID: 0, HostID: shift, Size: size}}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: idMap, GidMappings: idMap,
 		GidMappingsEnableSetgroups: true, Credential: &syscall.Credential{},

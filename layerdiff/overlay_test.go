@@ -32,10 +32,9 @@ type container struct {
 // newContainer makes the layers, top first, and mounts an empty upper directory on them.
 func newContainer(t testing.TB, layers ...testimage.Tree) *container {
 	t.Helper()
-	testenv.Root(t)
 	dir := tempDir(t)
 	c := &container{t: t, work: filepath.Join(dir, "work"), Merged: filepath.Join(dir, "merged")}
-	c.stack.Upper = filepath.Join(dir, "upper")
+	c.stack.Upper, c.stack.XattrPrefix = filepath.Join(dir, "upper"), prefix()
 	for _, d := range []string{c.work, c.Merged, c.stack.Upper} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -46,7 +45,7 @@ func newContainer(t testing.TB, layers ...testimage.Tree) *container {
 		if err := os.Mkdir(lower, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := tree.Write(lower); err != nil {
+		if err := here(tree).Write(lower); err != nil {
 			t.Fatal(err)
 		}
 		c.stack.Lowers = append(c.stack.Lowers, lower)
@@ -58,11 +57,19 @@ func newContainer(t testing.TB, layers ...testimage.Tree) *container {
 
 func (c *container) mount() {
 	c.t.Helper()
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=off,metacopy=off,index=off",
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,metacopy=off,index=off",
 		strings.Join(c.stack.Lowers, ":"), c.stack.Upper, c.work)
-	if err := unix.Mount("overlay", c.Merged, "overlay", 0, options); err != nil {
+	if err := mount(c.Merged, 0, options); err != nil {
 		testenv.Skip(c.t, "cannot mount an overlay: %v", err)
 	}
+}
+
+// mount mounts an overlay with the attributes of whoever runs the tests.
+func mount(dir string, flags uintptr, options string) error {
+	if testenv.IsRoot() {
+		return unix.Mount("overlay", dir, "overlay", flags, options+",redirect_dir=off")
+	}
+	return unix.Mount("overlay", dir, "overlay", flags, options+",userxattr") // which implies the rest
 }
 
 func (c *container) remount() {
@@ -191,11 +198,11 @@ func TestOpaqueDirectories(t *testing.T) {
 	}
 	dir, _ := staged(t, c.stack, layerdiff.Options{})
 	var value [8]byte
-	n, err := unix.Lgetxattr(filepath.Join(dir, "usr/bin"), "trusted.overlay.opaque", value[:])
+	n, err := unix.Lgetxattr(filepath.Join(dir, "usr/bin"), prefix()+"opaque", value[:])
 	if err != nil || string(value[:n]) != "y" {
 		t.Errorf("staged opaque mark: %q, %v", value[:max(n, 0)], err)
 	}
-	if _, err := unix.Lgetxattr(filepath.Join(dir, "fresh"), "trusted.overlay.opaque", value[:]); err != unix.ENODATA {
+	if _, err := unix.Lgetxattr(filepath.Join(dir, "fresh"), prefix()+"opaque", value[:]); err != unix.ENODATA {
 		t.Errorf("a new directory is marked opaque: %v", err)
 	}
 }
@@ -263,7 +270,7 @@ func overlaid(t testing.TB, stack view.Stack, top string) []testimage.Item {
 	t.Helper()
 	merged := tempDir(t)
 	lowers := append([]string{top}, stack.Lowers...)
-	must(t, unix.Mount("overlay", merged, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(lowers, ":")))
+	must(t, mount(merged, unix.MS_RDONLY, "lowerdir="+strings.Join(lowers, ":")))
 	defer unix.Unmount(merged, 0)
 	return snapshot(t, merged, false)
 }
@@ -386,7 +393,6 @@ func changes(t testing.TB, stack view.Stack, o layerdiff.Options) []string {
 
 // Marks of overlay that this package does not follow are refused by name, in the upper directory and in a lower one.
 func TestForeignMarksAreRefused(t *testing.T) {
-	testenv.Root(t)
 	for _, c := range []struct {
 		name, attr, value string
 		node              testimage.Node

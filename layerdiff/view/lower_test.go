@@ -16,20 +16,23 @@ import (
 // The merged lowers as the kernel would show them: what is on top wins, whiteouts and opaque directories hide, a file
 // hides a directory, and no look-up follows a link.
 func TestLowers(t *testing.T) {
-	testenv.Root(t)
+	prefix, null := view.TrustedPrefix, testimage.Node{Path: "d/null", Type: 'c', Major: 1, Minor: 3}
+	if !testenv.IsRoot() {
+		prefix, null = view.UserPrefix, testimage.Node{Path: "d/null", Type: 'p'} // without devices
+	}
 	layers := []testimage.Tree{
 		{
 			{Path: "d/top", Mode: 0o600}, {Path: "d/deleted", Type: 'c'}, {Path: "gone", Type: 'c'}, {Path: "file", Mode: 0o644},
-			{Path: "opaque", Type: 'd', Mode: 0o755, Xattrs: map[string]string{"trusted.overlay.opaque": "y"}},
+			{Path: "opaque", Type: 'd', Mode: 0o755, Xattrs: map[string]string{prefix + "opaque": "y"}},
 			{Path: "opaque/new", Mode: 0o600}, {Path: "link", Type: 'l', Link: "d"},
 		},
 		{
 			{Path: "d/middle", Mode: 0o640}, {Path: "d/deleted", Mode: 0o600}, {Path: "gone/x", Mode: 0o600}, {Path: "file/x", Mode: 0o600},
 			{Path: "opaque/old", Mode: 0o600}, {Path: "hidden", Type: 'c'},
 		},
-		{{Path: "d/top", Mode: 0o644}, {Path: "d/null", Type: 'c', Major: 1, Minor: 3}, {Path: "hidden/x", Mode: 0o600}, {Path: "link/x", Mode: 0o600}},
+		{{Path: "d/top", Mode: 0o644}, null, {Path: "hidden/x", Mode: 0o600}, {Path: "link/x", Mode: 0o600}},
 	}
-	stack := view.Stack{}
+	stack := view.Stack{XattrPrefix: prefix}
 	for _, l := range layers {
 		dir := t.TempDir()
 		if err := l.Write(dir); err != nil {

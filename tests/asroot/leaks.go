@@ -15,6 +15,9 @@ import (
 func Run(m interface{ Run() int }) int { // a *testing.M
 	dir, err := os.MkdirTemp("", "kimg-")
 	if err == nil {
+		err = os.Chmod(dir, 0o755) // some tests become another user
+	}
+	if err == nil {
 		err = os.Setenv("TMPDIR", dir)
 	}
 	if err != nil {
