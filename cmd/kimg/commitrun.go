@@ -122,13 +122,13 @@ func (o *commitOptions) commitTwice(ctx context.Context, st *store.Store, c *sto
 }
 
 // tell says on standard error what is not in the image.
-func (o *commitOptions) tell(ctx context.Context, made commit.Result) {
+func (a *app) tell(ctx context.Context, made commit.Result) {
 	for _, skip := range made.Layer.LeftOut {
-		o.log.WarnContext(ctx, "left out of the image", "path", skip.Path, "reason", skip.Reason)
+		a.log.WarnContext(ctx, "left out of the image", "path", skip.Path, "reason", skip.Reason)
 	}
 	for _, change := range made.Report {
 		if change.Kind == convert.Lost || change.Kind == convert.Warning {
-			o.log.WarnContext(ctx, "the format cannot say everything", "member", change.Path, "kind", string(change.Kind), "why", change.Why)
+			a.log.WarnContext(ctx, "the format cannot say everything", "member", change.Path, "kind", string(change.Kind), "why", change.Why)
 		}
 	}
 }

@@ -42,6 +42,7 @@ must hold. A template sees .ID .Names .Repository .Tag .Digest .Created .Created
 	}
 	f := cmd.Flags()
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print IDs only")
+	f.BoolP("all", "a", false, "for habit's sake: every image is listed in any case")
 	f.BoolVar(&o.digests, "digests", false, "print manifest digests too")
 	f.BoolVar(&o.noTrunc, "no-trunc", false, "print IDs in full")
 	f.StringArrayVarP(&o.filters, "filter", "f", nil, "list what matches `key=value` only; may repeat")

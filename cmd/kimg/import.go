@@ -89,6 +89,7 @@ func (o *importOptions) run(ctx context.Context, st *store.Store, args []string)
 	if err != nil {
 		return kimg.Wrap(args[0], err)
 	}
+	o.tell(ctx, made)
 	if o.flags.json {
 		return o.printJSON(newCommitJSON(made, nil))
 	}
