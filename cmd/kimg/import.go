@@ -6,7 +6,9 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 
+	"github.com/containers/storage/pkg/unshare"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -90,11 +92,22 @@ func (o *importOptions) run(ctx context.Context, st *store.Store, args []string)
 		return kimg.Wrap(args[0], err)
 	}
 	o.tell(ctx, made)
+	o.tellNobody(ctx, made)
 	if o.flags.json {
 		return o.printJSON(newCommitJSON(made, nil))
 	}
 	o.println(made.ImageID)
 	return nil
+}
+
+// overflowID is the owner the kernel shows in a user namespace for files of owners the namespace does not have.
+const overflowID = 65534
+
+// tellNobody says that owners may have been lost: in a namespace they look like nobody's, as do those that really are.
+func (o *importOptions) tellNobody(ctx context.Context, made commit.Result) {
+	if unshare.IsRootless() && (slices.Contains(made.Layer.UIDs, overflowID) || slices.Contains(made.Layer.GIDs, overflowID)) {
+		o.log.WarnContext(ctx, "files of owners this user cannot represent are nobody's (65534) in the image; a tar keeps their owners")
+	}
 }
 
 // source opens what is imported. The caller closes the second result.
