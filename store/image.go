@@ -169,6 +169,35 @@ func (i *Image) Layers(ctx context.Context) ([]LayerInfo, error) {
 	return infos, nil
 }
 
+// Sizes returns how large the uncompressed layers of each image are together, in bytes; -1 when the store does not know that
+// or a layer is missing. It looks at the store's layers once, however many images there are.
+func (s *Store) Sizes(ctx context.Context, images ...*Image) ([]int64, error) {
+	if err := check(ctx); err != nil {
+		return nil, err
+	}
+	all, err := s.st.Layers()
+	if err != nil {
+		return nil, wrap("layers", err)
+	}
+	layers := make(map[string]*storage.Layer, len(all))
+	for i := range all {
+		layers[all[i].ID] = &all[i]
+	}
+	sizes := make([]int64, len(images))
+	for i, img := range images {
+		for id, depth := img.TopLayer, 0; id != ""; depth++ {
+			l := layers[id]
+			if l == nil || depth == maxLayers || l.UncompressedDigest == "" && l.TOCDigest == "" || l.UncompressedSize < 0 {
+				sizes[i] = -1
+				break
+			}
+			sizes[i] += l.UncompressedSize
+			id = l.Parent
+		}
+	}
+	return sizes, nil
+}
+
 // chain returns a layer and everything below it, top first.
 func (s *Store) chain(ctx context.Context, top string) ([]*storage.Layer, error) {
 	var chain []*storage.Layer

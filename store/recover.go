@@ -148,15 +148,16 @@ func (s *Store) giveUp(path string, why error) error {
 // recoverIntent completes a change that has removed its container, drops one that had happened as a whole, and takes
 // back any other.
 func (s *Store) recoverIntent(ctx context.Context, in *intent) error {
-	forward, complete := false, true
+	forward, complete, torn := false, true, false
 	for _, st := range in.Steps {
 		done, final := s.stepDone(st)
 		forward = forward || final
 		complete = complete && done
+		torn = torn || !s.layerWhole(st.Layer) || !s.layerWhole(st.RW) && st.Create != ""
 	}
 	recorded := strings.HasPrefix(filepath.Base(in.path), recordedPrefix)
 	switch {
-	case complete || recorded && !forward:
+	case complete || recorded && !forward && !torn:
 		return nil
 	case forward:
 		s.log.Info("completing an interrupted change", "op", in.Op)
@@ -228,6 +229,28 @@ func (s *Store) layerWhole(id string) bool {
 	return errors.Is(err, os.ErrNotExist) || err == nil && info.Size() > 0
 }
 
+// dropTornLink removes what a power cut left of the driver's file about a layer, and the link that it should name. With
+// that file there and empty, the driver would remove the links of all layers together with the layer.
+func (s *Store) dropTornLink(id string) error {
+	if s.layerWhole(id) {
+		return nil
+	}
+	home := filepath.Join(s.rootOf(id), overlay)
+	links, err := os.ReadDir(filepath.Join(home, "l"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, l := range links {
+		path := filepath.Join(home, "l", l.Name())
+		if target, err := os.Readlink(path); err == nil && target == filepath.Join("..", id, "diff") {
+			if err := removeIfThere(path); err != nil {
+				return err
+			}
+		}
+	}
+	return removeIfThere(filepath.Join(home, id, "link"))
+}
+
 // rootOf tells which of the store's two roots holds a layer's directory.
 func (s *Store) rootOf(id string) string {
 	if _, err := os.Stat(filepath.Join(s.imageRoot(), overlay, id)); err == nil {
@@ -291,6 +314,11 @@ func (s *Store) deleteForgotten(ctx context.Context, id string) error {
 }
 
 func (s *Store) undoStep(ctx context.Context, st intentStep, in *intent) error {
+	for _, id := range []string{st.Layer, st.RW} {
+		if err := s.dropTornLink(id); err != nil {
+			return err
+		}
+	}
 	switch {
 	case st.Layer != "":
 		unlock, err := s.lockDigest(ctx, st.DiffID)

@@ -87,18 +87,17 @@ func (o *imagesOptions) run(ctx context.Context, st *store.Store, args []string)
 	if err != nil {
 		return err
 	}
-	images := make([]imageJSON, len(list))
-	for i, img := range list {
-		if images[i], err = describe(ctx, img); err != nil {
-			return err
-		}
-	}
-	switch {
-	case o.quiet:
-		for _, img := range images {
+	if o.quiet {
+		for _, img := range list {
 			o.println(o.id(img.ID))
 		}
 		return nil
+	}
+	images, err := describe(ctx, st, list...)
+	if err != nil {
+		return err
+	}
+	switch {
 	case o.flags.json:
 		return o.printJSON(map[string]any{"images": images})
 	case o.format != "":
@@ -157,23 +156,19 @@ func splitName(name string) (repository, tag string) {
 	return name, none
 }
 
-func describe(ctx context.Context, img *store.Image) (imageJSON, error) {
-	layers, err := img.Layers(ctx)
-	if err != nil && kimg.ClassOf(err) != kimg.ErrDamaged { // one damaged image must not hide the others
-		return imageJSON{}, err
-	}
-	size := int64(0)
-	for _, l := range layers {
-		if l.Size < 0 {
-			size = -1
-			break
-		}
-		size += l.Size
-	}
+// describe says what is listed of images. A damaged one does not hide the others: its size is unknown.
+func describe(ctx context.Context, st *store.Store, list ...*store.Image) ([]imageJSON, error) {
+	sizes, err := st.Sizes(ctx, list...)
 	if err != nil {
-		size = -1
+		return nil, err
 	}
-	return imageJSON{ID: img.ID, Names: orEmpty(img.Names), Digest: img.Digest, Created: img.Created, Size: size, ReadOnly: img.ReadOnly}, nil
+	images := make([]imageJSON, len(list))
+	for i, img := range list {
+		images[i] = imageJSON{
+			ID: img.ID, Names: orEmpty(img.Names), Digest: img.Digest, Created: img.Created, Size: sizes[i], ReadOnly: img.ReadOnly,
+		}
+	}
+	return images, nil
 }
 
 // list returns the images that were asked for, the newest first.

@@ -75,7 +75,7 @@ func (o *inspectOptions) run(ctx context.Context, st *store.Store, args []string
 	if err != nil {
 		return err
 	}
-	return o.image(ctx, img)
+	return o.image(ctx, st, img)
 }
 
 // print prints the result in the form that was asked for.
@@ -113,7 +113,7 @@ type storeLayerJSON struct {
 	Size   int64         `json:"size"` // of the uncompressed tar, in bytes; -1 when unknown
 }
 
-func (o *inspectOptions) image(ctx context.Context, img *store.Image) error {
+func (o *inspectOptions) image(ctx context.Context, st *store.Store, img *store.Image) error {
 	manifest, mediaType, err := img.Manifest(ctx)
 	if err != nil {
 		return err
@@ -143,9 +143,11 @@ func (o *inspectOptions) image(ctx context.Context, img *store.Image) error {
 	for _, l := range layers {
 		v.Layers = append(v.Layers, storeLayerJSON(l))
 	}
-	if v.imageJSON, err = describe(ctx, img); err != nil {
+	described, err := describe(ctx, st, img)
+	if err != nil {
 		return err
 	}
+	v.imageJSON = described[0]
 	return o.print(v)
 }
 

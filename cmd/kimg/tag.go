@@ -21,7 +21,7 @@ func newTag(a *app) *cobra.Command {
 				return err
 			}
 			img, err := st.Tag(ctx, ref, args[1:]...)
-			return a.printTagged(ctx, img, err)
+			return a.printTagged(ctx, st, img, err)
 		}),
 	}
 }
@@ -39,19 +39,19 @@ func newUntag(a *app) *cobra.Command {
 				return err
 			}
 			img, err := st.Untag(ctx, ref, args[1:]...)
-			return a.printTagged(ctx, img, err)
+			return a.printTagged(ctx, st, img, err)
 		}),
 	}
 }
 
 // printTagged prints what an image is called now, as JSON only.
-func (a *app) printTagged(ctx context.Context, img *store.Image, err error) error {
+func (a *app) printTagged(ctx context.Context, st *store.Store, img *store.Image, err error) error {
 	if err != nil || !a.flags.json {
 		return err
 	}
-	described, err := describe(ctx, img)
+	described, err := describe(ctx, st, img)
 	if err != nil {
 		return err
 	}
-	return a.printJSON(described)
+	return a.printJSON(described[0])
 }
