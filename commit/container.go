@@ -75,13 +75,14 @@ func (r *Result) fill(d documents) {
 }
 
 // mayLink tells whether the container's files may become the image's: it goes away, nothing writes to it, its files have
-// the owners the image must have, and a killed commit is completed by the store's next Open.
+// the owners the image must have, and a killed commit is completed by the store's next Open. A
+// container that is mounted where this process cannot see it is class busy: it cannot be removed.
 func (p *plan) mayLink() (bool, error) {
-	if !p.o.Remove || len(p.uids) > 0 || len(p.gids) > 0 || !p.st.Recovers() {
+	if !p.o.Remove {
 		return false, nil
 	}
-	_, mounts, err := p.container.Mounted()
-	return mounts == 0, err
+	quiet, err := p.container.Quiet()
+	return quiet && len(p.uids) == 0 && len(p.gids) == 0 && p.st.Recovers(), err
 }
 
 // upper is the container's change as a layer on its way into the store.

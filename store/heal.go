@@ -2,7 +2,6 @@ package store
 
 import (
 	"bufio"
-	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,8 +9,6 @@ import (
 	"time"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/internal/safeopen"
-	"golang.org/x/sys/unix"
 )
 
 // healWait bounds the wait for another process that clears counts right now.
@@ -58,7 +55,7 @@ func (c *Container) staleMount() (int, error) {
 		return 0, wrap(c.Name, err)
 	}
 	if pid := mountedElsewhere(c.LayerID); pid != 0 {
-		return 0, kimg.Errorf(kimg.ErrBusy, c.Name, "is mounted in another mount namespace, that of process %d", pid)
+		return 0, c.elsewhere(pid)
 	}
 	if entries, err := os.ReadDir(l.MountPoint); err == nil && len(entries) > 0 {
 		if ok, err := mounted(l.MountPoint); err != nil || ok {
@@ -70,22 +67,14 @@ func (c *Container) staleMount() (int, error) {
 	return l.MountCount, nil
 }
 
+// elsewhere says in whose mount namespace the container is mounted.
+func (c *Container) elsewhere(pid int) error {
+	return kimg.Errorf(kimg.ErrBusy, c.Name, "is mounted in another mount namespace, that of process %d", pid)
+}
+
 // lockHealing waits for the lock that lets one process clear counts at a time. Closing the file gives it back.
 func (s *Store) lockHealing() (*os.File, error) {
-	f, err := safeopen.OpenLock(filepath.Join(s.st.RunRoot(), "kimg-heal.lock"))
-	if err != nil {
-		return nil, err
-	}
-	for deadline := time.Now().Add(healWait); ; time.Sleep(5 * time.Millisecond) {
-		err := lockFile(f)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) || time.Now().After(deadline) {
-			f.Close()
-			return nil, err
-		}
-	}
+	return waitLock(filepath.Join(s.st.RunRoot(), "kimg-heal.lock"), healWait)
 }
 
 // mountedElsewhere returns a process in another mount namespace in which a layer is mounted as the upper one, or 0. Of

@@ -171,6 +171,24 @@ func lockFile(f *os.File) error {
 	return nil
 }
 
+// waitLock opens a file, which is made if need be, and waits for its lock. Closing the file gives it back.
+func waitLock(path string, limit time.Duration) (*os.File, error) {
+	f, err := safeopen.OpenLock(path)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		err := lockFile(f)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) || time.Now().After(deadline) {
+			f.Close()
+			return nil, err
+		}
+	}
+}
+
 // held tells whether somebody alive holds the lock of the file at path, without taking it.
 func held(f *os.File) (bool, error) {
 	lk := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0}

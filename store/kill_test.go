@@ -64,8 +64,12 @@ var operations = map[string]func(ctx context.Context, s *store.Store) error{
 func child(op string) {
 	dir := os.Getenv(envRoot)
 	s, err := store.Open(store.Options{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: "overlay", DriverOptions: []string{}, NoSync: true})
+	run := operations[op]
+	if run == nil {
+		run = helpers[op]
+	}
 	if err == nil {
-		err = operations[op](context.Background(), s)
+		err = run(context.Background(), s)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

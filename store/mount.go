@@ -78,6 +78,25 @@ func (c *Container) Mounted() (path string, n int, err error) {
 	return l.MountPoint, l.MountCount, nil
 }
 
+// Quiet tells whether no mount of the container is counted, so that nobody writes to it. One in a mount namespace that this
+// process is not in is class busy.
+func (c *Container) Quiet() (bool, error) {
+	l, err := c.s.st.Layer(c.LayerID)
+	if err != nil {
+		return false, wrap(c.Name, err)
+	}
+	if l.MountCount == 0 {
+		return true, nil
+	}
+	if ok, err := c.s.mounted(l.MountPoint); err != nil || ok {
+		return false, wrap(c.Name, err)
+	}
+	if pid := mountedElsewhere(c.LayerID); pid != 0 {
+		return false, c.elsewhere(pid)
+	}
+	return false, nil
+}
+
 // dropUncounted unmounts what the library has mounted and then could not count, on a full disk: nobody else would.
 func (c *Container) dropUncounted(ctx context.Context) {
 	driver, err := c.s.st.GraphDriver()
@@ -127,6 +146,9 @@ func (c *Container) WithMount(ctx context.Context, fn func(root string) error) (
 func (c *Container) Remove(ctx context.Context) error {
 	if c.Tool == ToolPodman || c.Tool == ToolCRIO {
 		return kimg.Errorf(kimg.ErrBusy, c.Name, "is a container of %s; remove it there", c.Tool)
+	}
+	if _, err := c.Quiet(); kimg.ClassOf(err) == kimg.ErrBusy {
+		return err
 	}
 	return c.s.Change(ctx, "rm", func(_ context.Context, tx *Tx) error {
 		tx.RemoveContainer(c.ID)

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg/internal/failpoint"
-	"github.com/kimg/kimg/internal/safeopen"
 )
 
 const (
@@ -84,20 +83,7 @@ func onlyDead(files []string) ([]string, error) {
 
 // lockRecovery waits for the lock that lets one process recover at a time. Closing the file gives it back.
 func (s *Store) lockRecovery() (*os.File, error) {
-	f, err := safeopen.OpenLock(filepath.Join(s.intentDir(), "recover.lock"))
-	if err != nil {
-		return nil, err
-	}
-	for deadline := time.Now().Add(recoverWait); ; time.Sleep(20 * time.Millisecond) {
-		err := lockFile(f)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) || time.Now().After(deadline) {
-			f.Close()
-			return nil, err
-		}
-	}
+	return waitLock(filepath.Join(s.intentDir(), "recover.lock"), recoverWait)
 }
 
 // recoverFile recovers one intent, unless its change is alive.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 )
@@ -56,13 +57,42 @@ func runHelper(name string, args []string) error {
 // HelperEnv is the environment that makes this program run as a helper.
 func HelperEnv(name string) string { return envHelper + "=" + name }
 
+// self is this program at a path that mapped ids and other users reach: the go command runs tests in a directory of its own
+// that is closed to them.
 func self(t testing.TB) string {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return exe
+	if reachable(filepath.Dir(exe)) {
+		return exe
+	}
+	open := filepath.Join(TempDir(t), "helper")
+	if os.Link(exe, open) == nil {
+		return open
+	}
+	data, err := os.ReadFile(exe)
+	if err == nil {
+		err = os.WriteFile(open, data, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return open
+}
+
+// reachable tells whether everybody may go into a directory and all those above it.
+func reachable(dir string) bool {
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode()&0o001 == 0 {
+			return false
+		}
+		if dir == "/" {
+			return true
+		}
+	}
 }
 
 // Helper runs a helper on a directory, inside the namespace of the peers when we are not root.
