@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -172,13 +174,14 @@ var acts = map[string]func(args []string) error{
 		}
 		return unix.Unmount(args[0], 0)
 	},
+	// command runs another program, as kimg unshare does.
 	"command": func(args []string) error {
-		exit, err := Command(args, nil)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-		os.Exit(exit)
-		return nil
+		runtime.LockOSThread() // for the death signal
+		defer runtime.UnlockOSThread()
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+		return cmd.Run()
 	},
 }
 

@@ -235,7 +235,7 @@ func TestWithPodman(t *testing.T) {
 	}
 	pid, err := os.ReadFile(filepath.Join(u.runtime, pauseFile))
 	if err != nil {
-		t.Skip("this podman has no pause process: ", err)
+		testenv.Skip(t, "this podman has no pause process: %v", err)
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
 	if err != nil {

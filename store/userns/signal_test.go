@@ -148,38 +148,6 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-func TestCommandStatus(t *testing.T) {
-	u := mapped(t)
-	plain := u.mkdir(t, "plain") + "/file"
-	if err := os.WriteFile(plain, []byte("no program"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		argv   []string
-		status int
-	}{
-		{[]string{"true"}, 0},
-		{[]string{"sh", "-c", "exit 42"}, 42},
-		{[]string{"sh", "-c", "kill -9 $$"}, 137},
-		{[]string{"sh", "-c", "test $(id -u) = 0"}, 0},
-		{[]string{"no-such-command"}, exitNotFound},
-		{[]string{"/no/such/command"}, exitNotFound},
-		{[]string{plain}, exitCannotRun},
-		{[]string{"/"}, exitCannotRun},
-		{nil, exitNotFound},
-	} {
-		for _, way := range ways {
-			r := u.run(t, way+"command", c.argv...)
-			if r.status != c.status {
-				t.Errorf("%scommand %q: status %d, want %d: %s", way, c.argv, r.status, c.status, r.err)
-			}
-			if (c.status == exitNotFound || c.status == exitCannotRun) != (r.err != "") {
-				t.Errorf("%scommand %q says %q", way, c.argv, r.err)
-			}
-		}
-	}
-}
-
 // The user's command dies with the whole chain above it.
 func TestCommandDiesWithUs(t *testing.T) {
 	u := mapped(t)

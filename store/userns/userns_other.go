@@ -17,9 +17,6 @@ func Needed() bool { return false }
 // Run always fails here, with class unsupported.
 func Run(Options) (int, error) { return 1, unsupported() }
 
-// Command always fails here, with class unsupported.
-func Command([]string, []string) (int, error) { return 1, unsupported() }
-
 // Outside returns the path: without namespaces inside and outside are the same.
 func Outside(path string) (string, error) { return path, nil }
 

@@ -72,7 +72,7 @@ func TestUnmappableOwner(t *testing.T) {
 	s.Kimg(append(append([]string{"from", "--name", "c"}, idMap()...), "localhost/base")...)
 	path := s.Kimg("mount", "c")
 	if err := os.WriteFile(filepath.Join(path, "opt", "of-the-host"), []byte("x"), 0o644); err != nil {
-		t.Skip("overlay itself refuses the owner: nothing to commit")
+		t.Fatal(err)
 	}
 	s.Kimg("umount", "c")
 	before := s.Kimg("images", "--json")
