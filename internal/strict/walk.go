@@ -269,10 +269,8 @@ func underlying(t reflect.Type) reflect.Type {
 	return nil
 }
 
-// Fold returns the form of a key that Go's JSON decoder compares when it ignores case: each rune is replaced by the
+// fold returns the form of a key that Go's JSON decoder compares when it ignores case: each rune is replaced by the
 // smallest one that Unicode's simple folding calls the same. So "K" (Kelvin sign), "k" and "K" are one.
-func Fold(key string) string { return fold(key) }
-
 func fold(s string) string {
 	return strings.Map(func(r rune) rune {
 		for {
