@@ -55,12 +55,7 @@ func NewImage(seed uint64, o ImageOptions) Image {
 		l := ImageLayer{Tar: randomLayer(r, i)}
 		l.Blob = l.Tar
 		if o.Gzip {
-			var b bytes.Buffer
-			w := gzip.NewWriter(&b)
-			if _, err := w.Write(l.Tar); err != nil || w.Close() != nil {
-				panic("testimage: gzip into memory failed")
-			}
-			l.Blob = b.Bytes()
+			l.Blob = compress(l.Tar)
 		}
 		l.DiffID, l.Digest = Digest(l.Tar), Digest(l.Blob)
 		img.Layers = append(img.Layers, l)
@@ -84,6 +79,15 @@ func NewImage(seed uint64, o ImageOptions) Image {
 		"layers": layers,
 	})
 	return img
+}
+
+func compress(data []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(data); err != nil || w.Close() != nil {
+		panic("testimage: gzip into memory failed")
+	}
+	return b.Bytes()
 }
 
 // randomLayer is a tar of a few directories, files and links.
