@@ -17,6 +17,7 @@ import (
 	tarsplit "github.com/vbatts/tar-split/tar/storage"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/compression"
 	"github.com/kimg/kimg/internal/streamio"
 )
 
@@ -104,7 +105,7 @@ func (t *tarSource) plain(ctx context.Context) (io.ReadCloser, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	plain, err := decompress(r)
+	plain, _, err := compression.NewReader(r)
 	if err != nil {
 		return nil, tarError(err)
 	}

@@ -40,7 +40,7 @@ var mayImport = []row{
 	{"", nil},
 	{"internal/", []string{"", "internal/"}},
 	{"convert/docker", []string{"", "internal/strict"}},
-	{"convert/image", []string{"", "internal/", "convert", "convert/docker", "store", "store/archive", "layerdiff/"}},
+	{"convert/image", []string{"", "internal/", "convert", "convert/docker", "store", "store/archive", "store/layout", "layerdiff/"}},
 	{"convert/migrate", []string{"", "internal/", "convert", "convert/docker", "convert/image", "store", "store/archive", "store/transfer", "layerdiff/"}},
 	{"convert", []string{"", "internal/strict", "convert/docker"}},
 	{"copydata", []string{"", "internal/strict", "convert", "convert/docker"}},
@@ -121,8 +121,8 @@ func TestPackageComments(t *testing.T) {
 // ceilings are the lines of code each part may have. They go down when a part is made simpler; one goes up only with a
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
-	".": 200, "convert": 1300, "copydata": 600, "layerdiff": 2700, "store": 4200, "store/userns": 1800, "commit": 950,
-	"cmd": 3900, "internal": 1800,
+	".": 200, "convert": 1300, "convert/image": 1500, "copydata": 600, "layerdiff": 2700, "store": 4200, "store/userns": 1800, "commit": 950,
+	"cmd": 3900, "internal": 1950,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.
