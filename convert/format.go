@@ -49,6 +49,7 @@ type Layer struct {
 	MediaType   string            // of either format; empty means an uncompressed tar
 	URLs        []string          // where a foreign layer can be had
 	Annotations map[string]string // OCI only
+	Empty       bool              // the tar has no entries, only zero bytes; looked at with [EmptyContent] only
 }
 
 // foreignLayer is the type of a layer that must not be distributed. The specification advises against new ones, so its

@@ -41,18 +41,7 @@ func parseManifest(data []byte) (ManifestView, error) {
 		return ManifestView{}, err
 	}
 	v := ManifestView{Format: f, MediaType: f.ManifestType()}
-	var m ispec.Manifest // a Docker manifest has no member that this one has not
-	switch f {
-	case OCI:
-		err = strict.UnmarshalExact(data, &m)
-	case DockerV2S2:
-		var d docker.Manifest
-		if err = strict.UnmarshalExact(data, &d); err == nil {
-			m = fromDocker(d)
-		}
-	default:
-		return ManifestView{}, kimg.Errorf(kimg.ErrUnsupported, "", "schema-version: Docker schema 1 images cannot be read yet")
-	}
+	m, err := decodeManifest(data, f)
 	if err != nil {
 		return ManifestView{}, err
 	}
@@ -83,10 +72,27 @@ func parseManifest(data []byte) (ManifestView, error) {
 	return v, nil
 }
 
+// decodeManifest reads a manifest of a known format. A Docker manifest has no member that the OCI type has not.
+func decodeManifest(data []byte, f Format) (m ispec.Manifest, err error) {
+	switch f {
+	case OCI:
+		err = strict.UnmarshalExact(data, &m)
+	case DockerV2S2:
+		var d docker.Manifest
+		if err = strict.UnmarshalExact(data, &d); err == nil {
+			m = fromDocker(d)
+		}
+	default:
+		err = kimg.Errorf(kimg.ErrUnsupported, "", "schema-version: Docker schema 1 images cannot be read yet")
+	}
+	return m, err
+}
+
 func fromDocker(d docker.Manifest) ispec.Manifest {
-	m := ispec.Manifest{Config: ispec.Descriptor{
+	m := ispec.Manifest{MediaType: d.MediaType, Config: ispec.Descriptor{
 		MediaType: d.Config.MediaType, Digest: d.Config.Digest, Size: d.Config.Size, URLs: d.Config.URLs,
 	}}
+	m.SchemaVersion = d.SchemaVersion
 	if d.Layers != nil {
 		m.Layers = []ispec.Descriptor{}
 	}
@@ -197,10 +203,20 @@ func writeManifest(f Format, config ispec.Descriptor, layers []Layer, annotation
 		}
 		m.Layers = append(m.Layers, d)
 	}
-	if f == OCI {
-		return strict.Marshal(m)
+	return encodeManifest(m, f)
+}
+
+// encodeManifest writes a manifest that has been checked; what the format has no place for is left out.
+func encodeManifest(m ispec.Manifest, f Format) ([]byte, error) {
+	var v any = m
+	if f == DockerV2S2 {
+		v = toDocker(m)
 	}
-	return strict.Marshal(toDocker(m))
+	data, err := strict.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return data, strict.Size("", int64(len(data)), strict.MaxDocument)
 }
 
 // descriptor points at the layer in the words of a format.
