@@ -1,0 +1,74 @@
+package image
+
+import (
+	"log/slog"
+	"runtime"
+
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/store"
+)
+
+// Options say how images are converted. The zero value converts to what the destination holds and works without a store.
+type Options struct {
+	// Format of the result. Empty: OCI for oci: and oci-archive:, schema 2 for docker-archive:, else the source's own, but
+	// schema 2 for a schema 1 source.
+	Format  convert.Format
+	Convert convert.Options // Name and Tag of a written schema 1 manifest: those of the source when empty
+
+	// Platform chooses one image of an index; nil converts all of them.
+	Platform *ispec.Platform
+
+	FailOnLoss bool // refuses, class unsupported, when the report has a loss
+	VerifyJWS  bool // verifies the signatures inside schema 1 manifests; an unsigned one is class invalid
+	Proof      bool // compares the merged trees before and after
+
+	// Sys is for registries and for the signature policy: its SignaturePolicyPath, else the user's and the system's file.
+	// Where there is none, everything is accepted. May be nil.
+	Sys *types.SystemContext
+
+	// Store opens the store, once, when a reference names one. The caller closes it. Nil: such references are class unsupported.
+	Store func() (*store.Store, error)
+
+	Jobs     int               // layers at the same time; 0 is one per processor
+	NoSync   bool              // success does not mean that the result is on disk
+	Logger   *slog.Logger      // nil discards
+	Progress func(bytes int64) // told how many bytes of blobs were read since it was told last; may be nil; any goroutine calls it
+}
+
+func (o Options) jobs() int {
+	if o.Jobs > 0 {
+		return o.Jobs
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// Result says what one conversion read and made.
+type Result struct {
+	From, To     convert.Format  // empty of an index
+	OldDigest    digest.Digest   // of the source's manifest; of its payload when that is signed
+	NewDigest    digest.Digest   // of the manifest as it was written
+	ConfigDigest digest.Digest   // of the configuration as it was written; empty for schema 1
+	DiffIDs      []digest.Digest // base first
+	Layers       []Layer         // at the destination, base first
+	Report       convert.Report
+	KeyIDs       []string // of the keys that signed a schema 1 manifest, when they were verified
+	Proof        *Proof   // nil when it was not asked for
+	Platform     string   // of an image of an index, else empty
+	Images       []Result // of an index, in its order
+}
+
+// Layer is one layer of a converted image.
+type Layer struct {
+	Digest, DiffID digest.Digest         // of the blob at the destination, and of the plain tar
+	Size           int64                 // of the blob, in bytes
+	Compression    compression.Algorithm // of the blob at the destination; empty for a foreign layer
+	Recompressed   bool                  // the source has it in another form
+}
+
+// Proof holds the digests of an image's merged tree, as package rootfs defines them: equal trees, equal digests.
+type Proof struct{ Before, After digest.Digest }
