@@ -41,7 +41,7 @@ var mayImport = []row{
 	{"internal/", []string{"", "internal/"}},
 	{"convert/docker", []string{"", "internal/strict"}},
 	{"convert/image", []string{"", "internal/", "convert", "convert/docker", "store", "store/archive", "store/layout", "layerdiff/"}},
-	{"convert/migrate", []string{"", "internal/", "convert", "convert/docker", "convert/image", "store", "store/archive", "store/transfer", "layerdiff/"}},
+	{"convert/migrate", []string{"", "internal/", "convert", "convert/docker", "convert/image", "store", "store/archive", "store/layout", "store/transfer", "layerdiff/"}},
 	{"convert", []string{"", "internal/strict", "convert/docker"}},
 	{"copydata", []string{"", "internal/strict", "convert", "convert/docker"}},
 	{"layerdiff/", []string{"", "internal/", "layerdiff/"}},
@@ -121,7 +121,7 @@ func TestPackageComments(t *testing.T) {
 // ceilings are the lines of code each part may have. They go down when a part is made simpler; one goes up only with a
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
-	".": 200, "convert": 1300, "convert/image": 1500, "copydata": 600, "layerdiff": 2700, "store": 4200, "store/userns": 1800, "commit": 950,
+	".": 200, "convert": 1300, "convert/image": 1500, "copydata": 600, "layerdiff": 2700, "store": 4200, "store/layout": 800, "store/archive": 900, "store/userns": 1800, "commit": 950,
 	"cmd": 3900, "internal": 1950,
 }
 

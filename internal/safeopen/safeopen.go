@@ -9,6 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +35,47 @@ func OpenReadWrite(path string) (*os.File, error) {
 	return openFlags(path, os.O_RDWR, 0)
 }
 
+// OpenIn opens the regular file rel below the directory root for reading, under the rules of [Open] for every element
+// of rel: with no link anywhere on the way the file is inside root, whoever made the tree. rel is slash-separated and
+// clean; anything else is class unsafe. The caller closes the file.
+func OpenIn(root *os.File, rel string) (*os.File, error) {
+	if !filepath.IsLocal(rel) || rel != filepath.Clean(rel) || rel == "." {
+		return nil, kimg.Errorf(kimg.ErrUnsafe, kimg.Escape(rel, 200), "not a plain path")
+	}
+	defer runtime.KeepAlive(root)
+	at, names := int(root.Fd()), strings.Split(rel, "/")
+	for i, name := range names {
+		flags := unix.O_DIRECTORY
+		if i == len(names)-1 {
+			flags = 0
+		}
+		fd, err := openAt(at, name, flags)
+		if i > 0 {
+			unix.Close(at)
+		}
+		if err != nil {
+			return nil, inputError(name, err)
+		}
+		at = fd
+	}
+	return regular(os.NewFile(uintptr(at), rel), rel)
+}
+
+func openAt(at int, name string, flags int) (fd int, err error) {
+	for err = unix.EINTR; err == unix.EINTR; {
+		fd, err = unix.Openat(at, name, flags|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	}
+	return fd, err
+}
+
+// inputError classifies why a name could not be opened; what is no file or directory is class unsafe.
+func inputError(name string, err error) error {
+	if slices.ContainsFunc([]error{unix.ELOOP, unix.ENXIO, unix.EISDIR, unix.ENOTDIR}, func(e error) bool { return errors.Is(err, e) }) {
+		return kimg.Errorf(kimg.ErrUnsafe, kimg.Escape(name, 200), "not a regular file: %w", err)
+	}
+	return &os.PathError{Op: "open", Path: kimg.Escape(name, 200), Err: err}
+}
+
 func openFlags(path string, flags int, mode os.FileMode) (*os.File, error) {
 	// O_NONBLOCK: a FIFO without a writer would block the open for ever. It has no effect on regular files.
 	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
@@ -41,6 +85,11 @@ func openFlags(path string, flags int, mode os.FileMode) (*os.File, error) {
 		}
 		return nil, err
 	}
+	return regular(f, path)
+}
+
+// regular closes what is not a regular file.
+func regular(f *os.File, path string) (*os.File, error) {
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
@@ -60,6 +109,19 @@ func ReadFile(path string, max int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readAll(f, path, max)
+}
+
+// ReadIn is [ReadFile] for a file that [OpenIn] opens.
+func ReadIn(root *os.File, rel string, max int64) ([]byte, error) {
+	f, err := OpenIn(root, rel)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(f, rel, max)
+}
+
+func readAll(f *os.File, path string, max int64) ([]byte, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, max+1))
 	if err != nil {

@@ -2,6 +2,7 @@
 package streamio
 
 import (
+	"bytes"
 	"context"
 	"hash"
 	"io"
@@ -61,6 +62,15 @@ func NewVerifier(r io.Reader, size int64, want digest.Digest) (*Verifier, error)
 		return nil, kimg.Errorf(kimg.ErrInvalid, kimg.Escape(want.String(), 200), "not a digest: %w", err)
 	}
 	return &Verifier{r: r, h: want.Verifier(), want: want, size: size}, nil
+}
+
+// Check verifies a document in memory: class integrity unless want is its digest, else the errors of [NewVerifier].
+func Check(data []byte, want digest.Digest) error {
+	v, err := NewVerifier(bytes.NewReader(data), -1, want)
+	if err == nil {
+		_, err = io.Copy(io.Discard, v)
+	}
+	return err
 }
 
 // Read implements io.Reader. It never reads more than one byte past the declared size.
