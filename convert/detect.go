@@ -82,14 +82,10 @@ func (k kinds) schema2(hint string) (Format, error) {
 		return "", invalid("ambiguous: a schema 2 or OCI manifest with the member %q", others[0])
 	}
 	if k.Manifests != nil {
-		if others := k.has("config", "layers"); others != nil {
-			return "", invalid("ambiguous: an index with the member %q", others[0])
+		if _, err := k.index(); err != nil {
+			return "", err
 		}
-		switch k.MediaType {
-		case "", ispec.MediaTypeImageIndex, docker.MediaTypeManifestList:
-			return "", kimg.Errorf(kimg.ErrUnsupported, "", "not-an-image: an index of images; choose one of them")
-		}
-		return "", invalid("media-type: an index that says it is %s", kimg.Quote(k.MediaType))
+		return "", kimg.Errorf(kimg.ErrUnsupported, "", "not-an-image: an index of images; choose one of them")
 	}
 	if len(k.has("config", "layers")) != 2 {
 		return "", invalid("json-type: a manifest needs config and layers")
@@ -103,6 +99,21 @@ func (k kinds) schema2(hint string) (Format, error) {
 		return k.unlabelled(hint)
 	}
 	return "", invalid("media-type: an image manifest that says it is %s", kimg.Quote(k.MediaType))
+}
+
+// index decides for a schema 2 document with manifests. The first OCI indexes had no mediaType, Docker's lists always
+// had.
+func (k kinds) index() (Format, error) {
+	if others := k.has("config", "layers", "fsLayers", "history"); others != nil {
+		return "", invalid("ambiguous: an index with the member %q", others[0])
+	}
+	switch k.MediaType {
+	case "", ispec.MediaTypeImageIndex:
+		return OCI, nil
+	case docker.MediaTypeManifestList:
+		return DockerV2S2, nil
+	}
+	return "", invalid("media-type: an index that says it is %s", kimg.Quote(k.MediaType))
 }
 
 // unlabelled decides for a manifest without a mediaType member. The first OCI manifests had none, Docker's always

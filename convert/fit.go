@@ -65,7 +65,7 @@ func fitManifest(doc Document, to Format, layers []Layer, diffIDs []digest.Diges
 
 // noPlace says why a member of a manifest is lost.
 var noPlace = map[Format]string{
-	OCI:        "OCI does not define it",
+	OCI:        "Docker does not define it, so nobody knows what it says",
 	DockerV2S2: "a Docker manifest has no place for it",
 	DockerV2S1: "a schema 1 manifest has no place for it",
 }
