@@ -82,6 +82,22 @@ func (m ids) attributes(path func() string, all []atfs.Xattr) (a attrs, err erro
 	return a, nil
 }
 
+// InContainer returns a file's owner and extended attributes as a container with these id maps sees them, the attributes
+// sorted by name and without overlay's own. What the maps cannot say is class unsupported, named by path.
+func InContainer(uids, gids IDMap, path string, uid, gid uint32, all []atfs.Xattr) (cuid, cgid uint32, attributes []atfs.Xattr, err error) {
+	m, name := ids{uids, gids}, func() string { return path }
+	a, err := m.attributes(name, all)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	cuid, cgid, err = m.owner(name, uid, gid)
+	return cuid, cgid, a.layer, err
+}
+
+// InLayers reports whether an extended attribute belongs into layers: not overlay's own, and not what says something about
+// the host only.
+func InLayers(name string) bool { return foreign(name) }
+
 // An access list is a version and entries of tag, permissions and id; all little-endian.
 const (
 	aclVersion   = 2

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"math"
 	"path"
 	"slices"
 	"strings"
@@ -15,12 +14,7 @@ import (
 	"github.com/containers/storage/pkg/archive"
 
 	"github.com/kimg/kimg"
-)
-
-// Limits of one layer's tar (failure model).
-const (
-	maxMemberName = 4096
-	maxMembers    = 2_000_000
+	"github.com/kimg/kimg/internal/tarmember"
 )
 
 // tarChecker lets a tar stream through as its members prove acceptable: a byte passes only after the header before it was looked at.
@@ -87,10 +81,10 @@ func (c *tarChecker) run(ctx context.Context, r io.Reader, w io.Writer) error {
 		if err != nil {
 			return c.streamError(err, limited)
 		}
-		if n == maxMembers {
-			return kimg.Errorf(kimg.ErrLimit, "layer", "more than %d members", maxMembers)
+		if n == tarmember.MaxMembers {
+			return kimg.Errorf(kimg.ErrLimit, "layer", "more than %d members", tarmember.MaxMembers)
 		}
-		if err := checkMember(h); err != nil {
+		if err := tarmember.Check(h); err != nil {
 			return err
 		}
 		if c.owners != nil && !strings.HasPrefix(path.Base(h.Name), archive.WhiteoutPrefix) {
@@ -116,53 +110,12 @@ func (c *tarChecker) streamError(err error, limited *io.LimitedReader) error {
 		return tooLarge()
 	case errors.Is(err, io.ErrClosedPipe):
 		return err
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return kimg.Errorf(kimg.ErrIntegrity, "layer", "the tar stream is cut short")
-	case errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong):
-		return kimg.Errorf(kimg.ErrInvalid, "layer", "not a tar stream: %w", err)
 	}
-	return tarError(err)
+	return tarError(tarmember.Explain(err))
 }
 
 func tooLarge() error {
 	return kimg.Errorf(kimg.ErrLimit, "layer", "an uncompressed layer of more than %d bytes", int64(maxLayerSize))
-}
-
-// checkMember refuses what must not come from input: names that are no paths, and overlay's own attributes, with which a
-// tar could make the merged tree show files of other layers.
-func checkMember(h *tar.Header) error {
-	name := kimg.Escape(h.Name, 255)
-	for what, s := range map[string]string{"name": h.Name, "link": h.Linkname} {
-		if len(s) > maxMemberName {
-			return kimg.Errorf(kimg.ErrLimit, name, "a member's %s of %d bytes, more than %d", what, len(s), maxMemberName)
-		}
-		if strings.Contains(s, "\x00") {
-			return kimg.Errorf(kimg.ErrUnsafe, name, "a zero byte in a member's %s", what)
-		}
-	}
-	if h.Name == "" {
-		return kimg.Errorf(kimg.ErrInvalid, "layer", "a member without a name")
-	}
-	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) >= math.MaxUint32 || int64(h.Gid) >= math.MaxUint32 {
-		return kimg.Errorf(kimg.ErrInvalid, name, "owner %d:%d is out of range", h.Uid, h.Gid)
-	}
-	if h.Typeflag == tar.TypeGNUSparse {
-		return sparse(name)
-	}
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return sparse(name)
-		}
-		attr := strings.TrimPrefix(strings.TrimPrefix(key, "SCHILY.xattr."), "LIBARCHIVE.xattr.")
-		if attr != key && (strings.HasPrefix(attr, "trusted.overlay.") || strings.HasPrefix(attr, "user.overlay.")) {
-			return kimg.Errorf(kimg.ErrUnsafe, name, "carries the overlay attribute %s", kimg.Quote(attr))
-		}
-	}
-	return nil
-}
-
-func sparse(name string) error {
-	return kimg.Errorf(kimg.ErrUnsupported, name, "a sparse member: it cannot be given back byte for byte")
 }
 
 // owners collects the distinct owners of a layer.
@@ -171,7 +124,7 @@ type owners struct{ uids, gids map[uint32]bool }
 func newOwners() *owners { return &owners{map[uint32]bool{}, map[uint32]bool{}} }
 
 func (o *owners) add(uid, gid int) {
-	o.uids[uint32(uid)], o.gids[uint32(gid)] = true, true // checkMember has checked the range
+	o.uids[uint32(uid)], o.gids[uint32(gid)] = true, true // tarmember.Check has checked the range
 }
 
 func (o *owners) lists() (uids, gids []uint32) {

@@ -1,0 +1,71 @@
+// Package tarmember decides what a member of a layer's tar may be, before anybody acts on it. What it lets through can
+// still aim outside a directory: whoever unpacks a tar keeps the names inside.
+package tarmember
+
+import (
+	"archive/tar"
+	"errors"
+	"io"
+	"math"
+	"strings"
+
+	"github.com/kimg/kimg"
+)
+
+// Limits of one layer's tar.
+const (
+	MaxName    = 4096 // bytes of a name or a link
+	MaxMembers = 2_000_000
+)
+
+// Check refuses what must not come from input: names that are no paths, and overlay's own attributes, with which a tar
+// could make the merged tree show files of other layers. Class limit, unsafe, invalid, or unsupported for sparse members.
+func Check(h *tar.Header) error {
+	name := kimg.Escape(h.Name, 255)
+	for what, s := range map[string]string{"name": h.Name, "link": h.Linkname} {
+		if len(s) > MaxName {
+			return kimg.Errorf(kimg.ErrLimit, name, "a member's %s of %d bytes, more than %d", what, len(s), MaxName)
+		}
+		if strings.Contains(s, "\x00") {
+			return kimg.Errorf(kimg.ErrUnsafe, name, "a zero byte in a member's %s", what)
+		}
+	}
+	if h.Name == "" {
+		return kimg.Errorf(kimg.ErrInvalid, "layer", "a member without a name")
+	}
+	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) >= math.MaxUint32 || int64(h.Gid) >= math.MaxUint32 {
+		return kimg.Errorf(kimg.ErrInvalid, name, "owner %d:%d is out of range", h.Uid, h.Gid)
+	}
+	if h.Typeflag == tar.TypeGNUSparse {
+		return sparse(name)
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return sparse(name)
+		}
+		attr := strings.TrimPrefix(strings.TrimPrefix(key, Xattr), "LIBARCHIVE.xattr.")
+		if attr != key && (strings.HasPrefix(attr, "trusted.overlay.") || strings.HasPrefix(attr, "user.overlay.")) {
+			return kimg.Errorf(kimg.ErrUnsafe, name, "carries the overlay attribute %s", kimg.Quote(attr))
+		}
+	}
+	return nil
+}
+
+// Xattr is what comes before the name of an extended attribute in a PAX record.
+const Xattr = "SCHILY.xattr."
+
+func sparse(name string) error {
+	return kimg.Errorf(kimg.ErrUnsupported, name, "a sparse member: it cannot be given back byte for byte")
+}
+
+// Explain gives an error of archive/tar about the stream itself its class: integrity when the stream is cut short, invalid
+// when it is no tar. Any other error is returned as it is.
+func Explain(err error) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return kimg.Errorf(kimg.ErrIntegrity, "layer", "the tar stream is cut short")
+	case errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong):
+		return kimg.Errorf(kimg.ErrInvalid, "layer", "not a tar stream: %w", err)
+	}
+	return err
+}
