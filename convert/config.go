@@ -27,18 +27,27 @@ type Config struct {
 	raw    []byte   // as it is now
 	clean  []byte   // what base is written as when no edit changes it: the source, or base itself
 	odd    []string // the members that source spells otherwise
+
+	architecture string // what a schema 1 manifest says beside the configuration
 }
 
-// Parse reads an image, schema 2 or OCI, and checks that manifest and configuration fit together: digest, size, media
-// types, number of layers. diffIDs, when not nil, are the digests of the layers as they really are, base first; other
-// ones in the configuration are class integrity ("diff-id"). Schema 1 is class unsupported for now.
+// Parse reads an image and checks that manifest and configuration fit together: digest, size, media types, number of
+// layers. diffIDs, when not nil, are the digests of the layers as they really are, base first; other ones in the
+// configuration are class integrity ("diff-id").
+//
+// A schema 1 image has its configuration inside its manifest, and does not say its diff IDs: they are those of the
+// layers of [Schema1.Layers], and needed. What is read is the schema 2 configuration that [Convert] makes of it.
 func Parse(doc Document, diffIDs []digest.Digest) (Config, error) {
 	layers := -1
 	if doc.Manifest != nil {
-		v, err := parseManifest(doc.Manifest)
-		if err == nil && doc.Format != "" && doc.Format != v.Format {
-			err = invalid("media-type: an image of format %s with a manifest of format %s", kimg.Quote(string(doc.Format)), v.Format)
+		f, err := doc.detect()
+		if err != nil {
+			return Config{}, kimg.Wrap("manifest", err)
 		}
+		if f == DockerV2S1 {
+			return parseSchema1Config(doc, diffIDs)
+		}
+		v, err := parseManifest(doc.Manifest)
 		if err != nil {
 			return Config{}, kimg.Wrap("manifest", err)
 		}
@@ -50,7 +59,7 @@ func Parse(doc Document, diffIDs []digest.Digest) (Config, error) {
 	switch doc.Format {
 	case OCI, DockerV2S2:
 	case DockerV2S1:
-		return Config{}, kimg.Errorf(kimg.ErrUnsupported, "manifest", "schema-version: Docker schema 1 images cannot be read yet")
+		return Config{}, kimg.Errorf(kimg.ErrInvalid, "manifest", "schema-version: a schema 1 image is its manifest, and there is none")
 	default:
 		return Config{}, kimg.Errorf(kimg.ErrUnsupported, "config", "media-type: format %s is not known", kimg.Quote(string(doc.Format)))
 	}
@@ -62,6 +71,15 @@ func Parse(doc Document, diffIDs []digest.Digest) (Config, error) {
 		return Config{}, kimg.Wrap("config", err)
 	}
 	return c, nil
+}
+
+// detect returns the format of a document that has a manifest, which must be the one it claims to have.
+func (d Document) detect() (Format, error) {
+	f, err := detect(d.Manifest, "")
+	if err == nil && d.Format != "" && d.Format != f {
+		err = invalid("media-type: an image of format %s with a manifest of format %s", kimg.Quote(string(d.Format)), f)
+	}
+	return f, err
 }
 
 // matches checks the bytes of a blob against the descriptor that points at them.

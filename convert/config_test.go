@@ -156,8 +156,8 @@ func TestParseDocuments(t *testing.T) {
 			"short":      {kimg.ErrIntegrity, "size", convert.Document{Manifest: doc.Manifest, Config: []byte("{}")}, nil},
 			"format":     {kimg.ErrInvalid, "media-type", convert.Document{Format: "oci2", Manifest: doc.Manifest, Config: doc.Config}, nil},
 			"no format":  {kimg.ErrUnsupported, "media-type", convert.Document{Config: doc.Config}, nil},
-			"schema 1":   {kimg.ErrUnsupported, "schema 1", convert.Document{Format: convert.DockerV2S1}, nil},
-			"schema 1 m": {kimg.ErrUnsupported, "schema 1", convert.Document{Manifest: []byte(`{"schemaVersion":1,"fsLayers":[],"history":[]}`)}, nil},
+			"schema 1":   {kimg.ErrInvalid, "schema-version", convert.Document{Format: convert.DockerV2S1}, nil},
+			"schema 1 m": {kimg.ErrInvalid, "count", convert.Document{Manifest: []byte(`{"schemaVersion":1,"fsLayers":[],"history":[]}`)}, nil},
 		} {
 			_, err := convert.Parse(bad.doc, bad.ids)
 			if !errors.Is(err, bad.class) || !strings.Contains(err.Error(), bad.word) {

@@ -31,10 +31,7 @@ func Convert(doc Document, to Format, layers []Layer, o Options) (Document, Repo
 	default:
 		return Document{}, nil, kimg.Errorf(kimg.ErrUnsupported, "", "media-type: format %s is not known", kimg.Quote(string(to)))
 	}
-	from, err := detect(doc.Manifest, "")
-	if err == nil && doc.Format != "" && doc.Format != from {
-		err = invalid("media-type: an image of format %s with a manifest of format %s", kimg.Quote(string(doc.Format)), from)
-	}
+	from, err := doc.detect()
 	if err != nil {
 		return Document{}, nil, kimg.Wrap("manifest", err)
 	}
@@ -80,7 +77,8 @@ func convertSchema2(doc Document, to Format, layers []Layer, o Options) (Documen
 // convertSchema1 converts a schema 1 image.
 func convertSchema1(doc Document, to Format, layers []Layer, o Options) (Document, Report, error) {
 	if to == DockerV2S1 {
-		return Document{}, nil, kimg.Errorf(kimg.ErrUnsupported, "manifest", "schema-version: not written yet")
+		manifest, report, err := rewriteSchema1(doc.Manifest, layers, o)
+		return Document{Format: to, Manifest: manifest}, report, kimg.Wrap("manifest", err)
 	}
 	c, report, err := fromSchema1(doc, layers, o)
 	if err != nil {

@@ -43,12 +43,17 @@ func Detect(manifest []byte, mediaType string) (Format, error) {
 	return f, kimg.Wrap("manifest", err)
 }
 
-func detect(manifest []byte, hint string) (Format, error) {
+// membersOf decodes what tells the kinds of manifest apart.
+func membersOf(manifest []byte) (k kinds, err error) {
 	if err := strict.Size("", int64(len(manifest)), strict.MaxDocument); err != nil {
-		return "", err
+		return k, err
 	}
-	var k kinds
-	if err := strict.UnmarshalExact(manifest, &k); err != nil {
+	return k, strict.UnmarshalExact(manifest, &k)
+}
+
+func detect(manifest []byte, hint string) (Format, error) {
+	k, err := membersOf(manifest)
+	if err != nil {
 		return "", err
 	}
 	switch string(k.SchemaVersion) {

@@ -146,7 +146,8 @@ func (c Config) WithDocker(document []byte) (Config, error) {
 			return edited, nil
 		}
 	}
-	return Config{format: c.format, source: c.source, base: other.base, raw: other.base, clean: other.base}, nil
+	c.base, c.raw, c.clean, c.odd = other.base, other.base, other.base, nil
+	return c, nil
 }
 
 // sameJSON reports whether two valid documents say the same, whatever their spacing, escapes and order of members.

@@ -16,21 +16,25 @@ type Format string
 const (
 	OCI        Format = "oci"  // OCI image specification, version 1
 	DockerV2S2 Format = "v2s2" // Docker image manifest version 2, schema 2
-	DockerV2S1 Format = "v2s1" // Docker image manifest version 2, schema 1; recognised, not read yet
+	DockerV2S1 Format = "v2s1" // Docker image manifest version 2, schema 1; its configuration is inside the manifest
 )
 
-// ManifestType returns the media type of a manifest in the format; empty for a format kimg does not write.
+// ManifestType returns the media type of a manifest in the format, of schema 1 the one without signatures: kimg writes
+// no others. It is empty for an unknown format.
 func (f Format) ManifestType() string {
 	switch f {
 	case OCI:
 		return ispec.MediaTypeImageManifest
 	case DockerV2S2:
 		return docker.MediaTypeManifest
+	case DockerV2S1:
+		return docker.MediaTypeV1Manifest
 	}
 	return ""
 }
 
-// ConfigType returns the media type of an image configuration in the format; empty for a format kimg does not write.
+// ConfigType returns the media type of an image configuration in the format; empty for schema 1, which has no
+// configuration of its own, and for an unknown format.
 func (f Format) ConfigType() string {
 	switch f {
 	case OCI:

@@ -29,7 +29,8 @@ type ManifestView struct {
 }
 
 // ParseManifest reads the manifest of one image, schema 2 or OCI, and checks it as the package documentation says. A
-// manifest of something that is no image (an OCI artifact), an index and a schema 1 manifest are class unsupported.
+// manifest of something that is no image (an OCI artifact), an index and a schema 1 manifest ([ParseSchema1] reads
+// that) are class unsupported.
 func ParseManifest(manifest []byte) (ManifestView, error) {
 	v, err := parseManifest(manifest)
 	return v, kimg.Wrap("manifest", err)
@@ -83,7 +84,7 @@ func decodeManifest(data []byte, f Format) (m ispec.Manifest, err error) {
 			m = fromDocker(d)
 		}
 	default:
-		err = kimg.Errorf(kimg.ErrUnsupported, "", "schema-version: Docker schema 1 images cannot be read yet")
+		err = kimg.Errorf(kimg.ErrUnsupported, "", "schema-version: a schema 1 manifest has no configuration and no list of layers to view")
 	}
 	return m, err
 }
@@ -184,8 +185,8 @@ func Manifest(f Format, config ispec.Descriptor, layers []Layer, annotations map
 }
 
 func writeManifest(f Format, config ispec.Descriptor, layers []Layer, annotations map[string]string) ([]byte, error) {
-	if f.ManifestType() == "" {
-		return nil, kimg.Errorf(kimg.ErrUnsupported, "", "manifests of format %s are not written", kimg.Quote(string(f)))
+	if f.ConfigType() == "" {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, "", "media-type: a manifest of format %s does not point at a configuration", kimg.Quote(string(f)))
 	}
 	if len(layers) > MaxLayers {
 		return nil, limit("too-big: %d layers, the limit is %d", len(layers), MaxLayers)

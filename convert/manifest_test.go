@@ -282,7 +282,7 @@ func TestFormatTypes(t *testing.T) {
 	for f, want := range map[convert.Format][2]string{
 		convert.OCI:        {ispec.MediaTypeImageManifest, ispec.MediaTypeImageConfig},
 		convert.DockerV2S2: {docker.MediaTypeManifest, docker.MediaTypeConfig},
-		convert.DockerV2S1: {},
+		convert.DockerV2S1: {docker.MediaTypeV1Manifest, ""},
 	} {
 		if got := [2]string{f.ManifestType(), f.ConfigType()}; got != want {
 			t.Errorf("%s: %s", f, fmt.Sprint(got))

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 
 	"github.com/kimg/kimg"
@@ -45,7 +46,7 @@ func (c Config) projectOCI() (document json.RawMessage, img ispec.Image, report 
 		}
 	}
 	value := decode(p.raw)
-	p.platform(value)
+	p.platform(value, c.architecture)
 	p.commands(value)
 	p.diffIDs(value)
 	if p.err == nil {
@@ -61,11 +62,19 @@ type projection struct {
 	err    error
 }
 
-// platform fills in what OCI requires and old Docker images leave out. Docker reads a missing platform as its own;
-// when images without one were made, that was linux on amd64.
-func (p *projection) platform(img docker.Image) {
+// platform fills in what OCI requires and old Docker images leave out. manifest is the architecture that a schema 1
+// manifest names. Docker reads a missing platform as its own; when images without one were made, that was linux on amd64.
+func (p *projection) platform(img docker.Image, manifest string) {
 	if img.Architecture == "" {
-		p.set("architecture", json.RawMessage(`"amd64"`), Added, "OCI requires an architecture and the image names none")
+		why := "OCI requires an architecture and the image names none"
+		if manifest != "" {
+			why = "OCI requires an architecture; it is that of the schema 1 manifest"
+		}
+		raw, err := strict.Marshal(cmp.Or(manifest, "amd64"))
+		if err != nil {
+			p.err = err
+		}
+		p.set("architecture", raw, Added, why)
 	}
 	if img.OS == "" {
 		p.set("os", json.RawMessage(`"linux"`), Added, "OCI requires an operating system and the image names none")

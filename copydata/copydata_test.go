@@ -301,7 +301,7 @@ func TestNewRefuses(t *testing.T) {
 		"image name":   {kimg.ErrInvalid, with(func(o *copydata.Origin) { o.ImageName = "a\x1bb" }), ctr, "n"},
 		"diff ids":     {kimg.ErrIntegrity, with(func(o *copydata.Origin) { o.DiffIDs = []digest.Digest{digest.FromString("")} }), ctr, "n"},
 		"manifest":     {kimg.ErrInvalid, with(func(o *copydata.Origin) { o.Manifest = []byte("{}") }), ctr, "n"},
-		"schema 1":     {kimg.ErrUnsupported, with(func(o *copydata.Origin) { o.Manifest = []byte(`{"schemaVersion":1,"fsLayers":[],"history":[]}`) }), ctr, "n"},
+		"schema 1":     {kimg.ErrInvalid, with(func(o *copydata.Origin) { o.Manifest = []byte(`{"schemaVersion":1,"fsLayers":[],"history":[]}`) }), ctr, "n"},
 	} {
 		if c, err := copydata.New(bad.o, bad.id, bad.name); kimg.ClassOf(err) != bad.class || c != nil {
 			t.Errorf("%s: %v", name, err)
