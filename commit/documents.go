@@ -2,6 +2,7 @@ package commit
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -32,9 +33,11 @@ func (p *plan) documents(blob layerdiff.Blob) (documents, error) {
 		layers = append(layers, convert.Layer{DiffID: l.DiffID, Digest: l.DiffID, Size: l.Size})
 	}
 	if !blob.Empty {
-		layers = append(layers, convert.Layer{DiffID: blob.DiffID, Digest: blob.DiffID, Size: blob.Size})
+		layers = append(layers, convert.Layer{DiffID: blob.DiffID, Digest: blob.DiffID, Size: blob.Size, Annotations: p.state.LayerAnnotations()})
 	}
-	return write(p.o.format(), config, layers, p.annotations())
+	d, err := write(p.o.format(), config, layers, p.annotations())
+	d.report = append(slices.Clone(p.imported), d.report...)
+	return d, err
 }
 
 // write writes a configuration and the manifest that ties it to its layers.
@@ -57,11 +60,14 @@ func write(format convert.Format, config convert.Config, layers []convert.Layer,
 func (p *plan) config(blob layerdiff.Blob) (convert.Config, error) {
 	config := p.state.Config()
 	step := docker.History{
-		Created: &p.created, CreatedBy: p.state.CreatedBy(), Comment: p.o.Message,
+		Created: &p.created, CreatedBy: p.state.CreatedBy(), Comment: p.state.HistoryComment(),
 		Author: config.Docker().Author,
 	}
 	if p.o.CreatedBy != "" {
 		step.CreatedBy = p.o.CreatedBy
+	}
+	if p.o.Message != "" {
+		step.Comment = p.o.Message
 	}
 	if p.o.Author != "" {
 		step.Author = p.o.Author
@@ -84,7 +90,7 @@ func (p *plan) comment() string {
 	if p.o.Message != "" {
 		return p.o.Message
 	}
-	if base, err := convert.Parse(p.state.Source(), nil); err == nil && base.Docker().Comment == own {
+	if p.state.SourceConfig().Docker().Comment == own {
 		return ""
 	}
 	return own

@@ -20,6 +20,7 @@ type plan struct {
 	st        *store.Store
 	container *store.Container
 	state     *copydata.CopyData
+	imported  convert.Report    // what is not known about a container of another tool
 	base      []store.LayerInfo // the layers of the base image, base first
 	baseInfo  baseImage
 	parent    string // id of the newest layer of the base image; "": none
@@ -60,12 +61,13 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 	if err != nil {
 		return nil, err
 	}
-	if c.Foreign {
-		return nil, kimg.Errorf(kimg.ErrUnsupported, c.Name,
-			"the container was not made by kimg; its settings cannot be read yet, and an image without them would be wrong")
+	if !o.Force {
+		if err := notRunning(c); err != nil {
+			return nil, err
+		}
 	}
 	p := &plan{st: st, container: c, o: o}
-	if p.state, err = copydata.Load(st.Dir(), c.ID); err != nil {
+	if p.state, p.imported, err = st.CopyData(ctx, c.ID); err != nil {
 		return nil, err
 	}
 	if err := p.findBase(ctx); err != nil {
@@ -79,6 +81,16 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 		p.created = o.Created.UTC()
 	}
 	return p, nil
+}
+
+// notRunning refuses a container that an engine is running: what is read of a file while it is written belongs to no
+// moment.
+func notRunning(c *store.Container) error {
+	pid, err := c.Running()
+	if err == nil && pid != 0 {
+		err = kimg.Errorf(kimg.ErrBusy, c.Name, "%s is running it, as process %d; stop it first (or use --force to take its files as they are now)", c.Tool, pid)
+	}
+	return err
 }
 
 // findBase reads the layers of the image the container was made from, and checks that the state speaks of them.
@@ -108,7 +120,7 @@ func (p *plan) findBase(ctx context.Context) error {
 	}
 	p.parent = img.TopLayer
 	p.baseInfo = baseImage{id: img.ID, name: fullName(p.state.ImageName(), img.Names), digest: img.Digest}
-	if source := p.state.Source(); len(source.Manifest) > 0 {
+	if source := p.state.Source(); len(source.Manifest) > 0 && source.Format != convert.DockerV2S1 {
 		m, err := convert.ParseManifest(source.Manifest)
 		if err != nil {
 			return kimg.Wrap(p.container.Name, err)

@@ -17,7 +17,7 @@ const (
 
 // check checks the members that are ids, names, paths and texts. The errors name the member and repeat nothing.
 func (c *CopyData) check() error {
-	if strict.ID(c.containerID) != nil {
+	if c.containerID != "" && strict.ID(c.containerID) != nil {
 		return invalid("container-id is not 64 lower-case hexadecimal digits")
 	}
 	if c.imageID != "" && strict.ID(c.imageID) != nil {
@@ -32,12 +32,14 @@ func (c *CopyData) check() error {
 	if c.mountPoint != "" && (!path.IsAbs(c.mountPoint) || path.Clean(c.mountPoint) != c.mountPoint || !printable(c.mountPoint, maxMountPoint)) {
 		return invalid("mountpoint is not a plain absolute path")
 	}
-	if !utf8.ValidString(c.createdBy) {
-		return invalid("created-by is not valid UTF-8")
+	if !utf8.ValidString(c.createdBy) || !utf8.ValidString(c.historyComment) {
+		return invalid("created-by or history-comment is not valid UTF-8")
 	}
-	for key, value := range c.annotations {
-		if key == "" || !utf8.ValidString(key) || !utf8.ValidString(value) {
-			return invalid("annotations has a key that is empty or text that is not valid UTF-8")
+	for name, annotations := range map[string]map[string]string{"annotations": c.annotations, "layer-annotations": c.layerAnnotations} {
+		for key, value := range annotations {
+			if key == "" || !utf8.ValidString(key) || !utf8.ValidString(value) {
+				return invalid("%s has a key that is empty or text that is not valid UTF-8", name)
+			}
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -22,7 +23,11 @@ type Origin struct {
 	Format    convert.Format  // of Manifest and Config; empty to let the manifest say it
 	Manifest  []byte          // as the image came; nil when there is none
 	Config    []byte          // as the image came; nil for scratch
-	DiffIDs   []digest.Digest // of the layers as they really are, base first; nil when not known
+	DiffIDs   []digest.Digest // of the layers as they really are, base first; nil when not known, which schema 1 does not allow
+
+	// IndexAnnotations are those of the index the image was chosen from, which speak of all its images. The manifest's own
+	// come first.
+	IndexAnnotations map[string]string
 
 	OS, Arch, Variant string // the platform, for scratch only
 }
@@ -30,34 +35,72 @@ type Origin struct {
 // CopyData is the state of one container. Not safe for concurrent use.
 type CopyData struct {
 	generation  uint64 // of the file this was read from or last written to; 0 when there is none yet
-	containerID string
-	name        string
+	containerID string // empty for the state of an image
 	imageName   string
 	imageID     string
 	source      convert.Document // zero for scratch
+	diffIDs     []digest.Digest  // of the source's layers; schema 1 only, which does not say them itself
+	base        convert.Config   // what source says; zero for scratch
 	config      convert.Config
-	annotations map[string]string
-	createdBy   string
-	mountPoint  string
-	history     []json.RawMessage
-	unknown     []strict.Member
+	texts
+	history []json.RawMessage
+	made    string   // what the first step of the history is to say; empty: created
+	edited  []string // members that were edited since the last save
+	unknown []strict.Member
+}
+
+// texts are the settings beside the configuration.
+type texts struct {
+	annotations      map[string]string
+	layerAnnotations map[string]string
+	createdBy        string
+	historyComment   string
+	name             string
+	mountPoint       string
 }
 
 // New returns the state of a new container made from o. Nothing is written: see [CopyData.Save]. The annotations are
-// those of the image's manifest, if it is an OCI one.
+// those of the image's manifest, if it is an OCI one, and of its index.
 //
 // Errors: invalid for ids, names and images that are not valid, integrity when manifest, configuration and diff IDs do
 // not belong together, unsupported for images that package convert does not read and for scratch on Windows, whose
 // containers need a base.
 func New(o Origin, containerID, name string) (*CopyData, error) {
+	if err := strict.ID(containerID); err != nil {
+		return nil, kimg.Wrap("container", err)
+	}
+	return fromOrigin(o, containerID, name)
+}
+
+// FromImage returns the state a container of the image would begin with, for those who only want to look at an image or
+// to edit what it says. It belongs to no container and cannot be saved. Errors are those of [New].
+func FromImage(o Origin) (*CopyData, error) { return fromOrigin(o, "", "") }
+
+// Renew returns the state that takes the place of a container's file, damaged or not, with the settings of the image
+// again. Saving it is refused, class busy, when the file has moved on since old was read; nil, or a file too damaged to
+// tell its generation, counts as none. Errors are those of [New].
+func Renew(old []byte, o Origin, containerID, name string) (*CopyData, error) {
+	c, err := New(o, containerID, name)
+	if err != nil {
+		return nil, err
+	}
+	c.made = "rebuilt"
+	if f, unknown, err := decodeFile(old); err == nil {
+		c.history, c.unknown = f.History, unknown
+	}
+	c.generation, _ = Generation(old)
+	return c, nil
+}
+
+func fromOrigin(o Origin, containerID, name string) (*CopyData, error) {
 	c := &CopyData{
-		containerID: containerID, name: name, imageName: o.ImageName, imageID: strings.TrimPrefix(o.ImageID, "sha256:"),
+		containerID: containerID, imageName: o.ImageName, imageID: strings.TrimPrefix(o.ImageID, "sha256:"), texts: texts{name: name},
 	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	var err error
-	if o.Config == nil {
+	if o.Config == nil && !isSchema1(o) {
 		c.config, err = scratch(o)
 	} else {
 		err = c.fromImage(o)
@@ -68,6 +111,15 @@ func New(o Origin, containerID, name string) (*CopyData, error) {
 	return c, nil
 }
 
+// isSchema1 tells whether an image without a configuration of its own is one of those that have it in the manifest.
+func isSchema1(o Origin) bool {
+	if o.Format != "" || o.Manifest == nil {
+		return o.Format == convert.DockerV2S1
+	}
+	f, err := convert.Detect(o.Manifest, "")
+	return err == nil && f == convert.DockerV2S1
+}
+
 func (c *CopyData) fromImage(o Origin) error {
 	if c.imageID == "" {
 		return kimg.Errorf(kimg.ErrInvalid, o.ImageName, "an image without an id")
@@ -76,15 +128,24 @@ func (c *CopyData) fromImage(o Origin) error {
 	if err != nil {
 		return kimg.Wrap(imageLabel(o), err)
 	}
-	c.config = config
+	c.config, c.base = config, config
 	c.source = convert.Document{Format: config.Format(), Manifest: bytes.Clone(o.Manifest), Config: config.Source()}
-	if o.Manifest != nil {
-		view, err := convert.ParseManifest(o.Manifest)
-		if err != nil {
-			return kimg.Wrap(imageLabel(o), err)
-		}
+	c.annotations = maps.Clone(o.IndexAnnotations)
+	if config.Format() == convert.DockerV2S1 {
+		c.diffIDs = slices.Clone(o.DiffIDs)
+		return nil
+	}
+	if o.Manifest == nil {
+		return nil
+	}
+	view, err := convert.ParseManifest(o.Manifest)
+	if err != nil {
+		return kimg.Wrap(imageLabel(o), err)
+	}
+	if c.annotations == nil {
 		c.annotations = view.Annotations
 	}
+	maps.Copy(c.annotations, view.Annotations)
 	return nil
 }
 
@@ -115,17 +176,23 @@ func scratch(o Origin) (convert.Config, error) {
 func (c *CopyData) Config() convert.Config { return c.config }
 
 // Source returns a copy of the manifest and configuration of the image the container was made from, as they came, and
-// their format. Zero for scratch.
+// their format. Zero for scratch; an image of schema 1 has no configuration of its own (see [CopyData.SourceConfig]).
 func (c *CopyData) Source() convert.Document {
 	return convert.Document{
 		Format: c.source.Format, Manifest: bytes.Clone(c.source.Manifest), Config: bytes.Clone(c.source.Config),
 	}
 }
 
+// SourceConfig returns the configuration of the image the container was made from; the zero Config for scratch.
+func (c *CopyData) SourceConfig() convert.Config { return c.base }
+
 // Annotations returns a copy of the annotations of the future image's manifest.
 func (c *CopyData) Annotations() map[string]string { return maps.Clone(c.annotations) }
 
-// ContainerID returns the id of the container.
+// LayerAnnotations returns a copy of the annotations of the layer that the commit will add.
+func (c *CopyData) LayerAnnotations() map[string]string { return maps.Clone(c.layerAnnotations) }
+
+// ContainerID returns the id of the container; empty for the state of an image.
 func (c *CopyData) ContainerID() string { return c.containerID }
 
 // Name returns the name of the container; may be empty.
@@ -139,6 +206,9 @@ func (c *CopyData) ImageID() string { return c.imageID }
 
 // CreatedBy returns the text for the history entry of the commit; may be empty.
 func (c *CopyData) CreatedBy() string { return c.createdBy }
+
+// HistoryComment returns the comment for the history entry of the commit; may be empty.
+func (c *CopyData) HistoryComment() string { return c.historyComment }
 
 // MountPoint returns where the container was last mounted, or nothing. It is what the file says: compare it with what
 // is really mounted before using it.

@@ -324,7 +324,7 @@ func TestFileShape(t *testing.T) {
 			t.Errorf("%s is missing", name)
 		}
 	}
-	if got := string(m["history"]); got != `[{"generation":1,"schema":1,"what":"created"}]` {
+	if got := string(m["history"]); got != `[{"generation":1,"schema":2,"what":"created"}]` {
 		t.Error(got)
 	}
 }

@@ -106,7 +106,7 @@ func TestDamagedMembers(t *testing.T) {
 	}
 	for member, contents := range map[string][]string{
 		"type":           {`"kimg container state 2"`},
-		"schema":         {`0`, `2`, `18446744073709551616`},
+		"schema":         {`0`, `3`, `18446744073709551616`},
 		"generation":     {`0`, `18446744073709551616`},
 		"container-id":   {`"` + other + `"`, `"` + ctr + `\n"`, `"` + strings.ToUpper(imgID) + `a"`, `"../../../../etc"`},
 		"container-name": {`"../SECRET"`, `"-v"`, `"a b"`, `"` + strings.Repeat("a", 129) + `"`},

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/strict"
@@ -17,7 +19,7 @@ const (
 	FileName = "kimg.json"            // its name in the container's directory
 	Type     = "kimg container state" // its type member
 	MaxSize  = 32 << 20               // the largest file that is read or written, in bytes
-	schema   = 1                      // the version of the member list that this package writes
+	schema   = 2                      // the version of the member list that this package writes
 )
 
 // file is the JSON shape of a state. Package documentation says what the members mean.
@@ -32,19 +34,15 @@ type file struct {
 	Format        convert.Format    `json:"format"`
 	Manifest      []byte            `json:"manifest,omitempty"`
 	Config        []byte            `json:"config,omitempty"`
+	DiffIDs       []digest.Digest   `json:"diff-ids,omitempty"`
 	MountPoint    string            `json:"mountpoint,omitempty"`
 	Annotations   map[string]string `json:"annotations,omitempty"`
+	LayerAnno     map[string]string `json:"layer-annotations,omitempty"`
 	CreatedBy     string            `json:"created-by,omitempty"`
+	Comment       string            `json:"history-comment,omitempty"`
 	Docker        json.RawMessage   `json:"docker"`
 	OCIv1         json.RawMessage   `json:"ociv1"`
 	History       []json.RawMessage `json:"history,omitempty"`
-}
-
-// step is one element of history, written whenever a version of the member list writes a file for the first time.
-type step struct {
-	Generation uint64 `json:"generation"`
-	Schema     int    `json:"schema"`
-	What       string `json:"what"` // "created" or "upgraded"
 }
 
 // decodeFile reads the shape of a file: JSON, type and schema, nothing else. The errors repeat nothing of it.

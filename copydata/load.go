@@ -3,6 +3,7 @@ package copydata
 import (
 	"bytes"
 
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
@@ -23,8 +24,8 @@ type Directory interface {
 }
 
 // Load reads the state of a container and checks all of it, as the package documentation says. Class notfound when the
-// container has no state file (another tool made it), class state when the file is damaged, too large, of another
-// container or of a later version.
+// container has no state file (another tool made it), class state when the file is damaged, too large, not a regular file,
+// of another container or of a later version.
 func Load(dir Directory, containerID string) (*CopyData, error) {
 	if err := strict.ID(containerID); err != nil {
 		return nil, kimg.Wrap("container", err)
@@ -36,7 +37,7 @@ func Load(dir Directory, containerID string) (*CopyData, error) {
 			return c, nil
 		}
 	}
-	if kimg.ClassOf(err) == kimg.ErrLimit {
+	if class := kimg.ClassOf(err); class == kimg.ErrLimit || class == kimg.ErrUnsafe {
 		err = damaged("%s", err)
 	}
 	return nil, kimg.Wrap("state of container "+containerID, err)
@@ -49,9 +50,14 @@ func decode(data []byte, containerID string) (*CopyData, error) {
 		return nil, err
 	}
 	c := &CopyData{
-		generation: f.Generation, containerID: f.ContainerID, name: f.ContainerName, imageName: f.Image, imageID: f.ImageID,
-		source:      convert.Document{Format: f.Format, Manifest: f.Manifest, Config: f.Config},
-		annotations: f.Annotations, createdBy: f.CreatedBy, mountPoint: f.MountPoint, history: f.History, unknown: unknown,
+		generation: f.Generation, containerID: f.ContainerID, imageName: f.Image, imageID: f.ImageID,
+		source:  convert.Document{Format: f.Format, Manifest: f.Manifest, Config: f.Config},
+		diffIDs: f.DiffIDs,
+		texts: texts{
+			annotations: f.Annotations, layerAnnotations: f.LayerAnno, createdBy: f.CreatedBy, historyComment: f.Comment,
+			name: f.ContainerName, mountPoint: f.MountPoint,
+		},
+		history: f.History, unknown: unknown,
 	}
 	if err := c.check(); err != nil {
 		return nil, damaged("%s", err)
@@ -67,22 +73,30 @@ func decode(data []byte, containerID string) (*CopyData, error) {
 
 // decodeConfigs reads the source image and both halves of the future one.
 func (c *CopyData) decodeConfigs(f file) error {
-	var source convert.Config
-	switch scratch := f.Config == nil; {
-	case scratch && (f.Manifest != nil || f.ImageID != "" || f.Format != ""):
+	switch schema1 := f.Format == convert.DockerV2S1; {
+	case schema1 && f.Config != nil:
+		return damaged("config is not a member of a schema 1 image")
+	case schema1 && f.Manifest == nil:
+		return damaged("manifest is missing")
+	case schema1 && f.DiffIDs == nil:
+		f.DiffIDs = []digest.Digest{} // not known is not allowed, none is
+	case !schema1 && f.DiffIDs != nil:
+		return damaged("diff-ids is a member of schema 1 images only")
+	case !schema1 && f.Config == nil && (f.Manifest != nil || f.Format != ""):
 		return damaged("config is missing")
-	case !scratch && f.ImageID == "":
-		return damaged("image-id is missing")
-	case !scratch:
+	case f.Format == "" && f.Config != nil:
+		return damaged("format is missing")
+	}
+	if scratch := f.Format == ""; scratch != (f.ImageID == "") {
+		return damaged("image-id and format are both needed for an image, neither for scratch")
+	}
+	if f.Format != "" {
 		var err error
-		if f.Format == "" {
-			return damaged("format is missing")
-		}
-		if source, err = convert.Parse(c.source, nil); err != nil {
+		if c.base, err = convert.Parse(c.source, f.DiffIDs); err != nil {
 			return damaged("manifest and config are not a valid image (%s)", reason(err))
 		}
 	}
-	config, err := source.WithDocker(f.Docker)
+	config, err := c.base.WithDocker(f.Docker)
 	if err != nil {
 		return damaged("docker is not a valid configuration (%s)", reason(err))
 	}

@@ -12,6 +12,9 @@ import (
 // the file there has moved on in between, or exists although this state is new, the error is class busy, nothing is
 // written, and the caller loads again. After an error the state can be saved again.
 func (c *CopyData) Save(dir Directory) error {
+	if c.containerID == "" {
+		return kimg.Errorf(kimg.ErrInvalid, "state of image "+c.imageID, "belongs to no container and cannot be saved")
+	}
 	next := c.generation + 1
 	if next == 0 {
 		return kimg.Wrap("state of container "+c.containerID, damaged("generation is at its end"))
@@ -27,7 +30,7 @@ func (c *CopyData) Save(dir Directory) error {
 	if err != nil {
 		return kimg.Wrap("state of container "+c.containerID, err)
 	}
-	c.generation, c.history = next, history
+	c.generation, c.history, c.made, c.edited = next, history, "", nil
 	return nil
 }
 
@@ -43,25 +46,9 @@ func (c *CopyData) encode(generation uint64, history []json.RawMessage) ([]byte,
 	return file{
 		Type: Type, Schema: schema, Generation: generation,
 		ContainerID: c.containerID, ContainerName: c.name, Image: c.imageName, ImageID: c.imageID,
-		Format: c.source.Format, Manifest: c.source.Manifest, Config: c.source.Config,
-		MountPoint: c.mountPoint, Annotations: c.annotations, CreatedBy: c.createdBy,
+		Format: c.source.Format, Manifest: c.source.Manifest, Config: c.source.Config, DiffIDs: c.diffIDs,
+		MountPoint: c.mountPoint, Annotations: c.annotations, LayerAnno: c.layerAnnotations,
+		CreatedBy: c.createdBy, Comment: c.historyComment,
 		Docker: docker, OCIv1: oci, History: history,
 	}.encode(c.unknown)
-}
-
-// nextHistory adds a step when this version of the member list has not written the file before.
-func (c *CopyData) nextHistory(generation uint64) ([]json.RawMessage, error) {
-	now := step{Generation: generation, Schema: schema, What: "created"}
-	if n := len(c.history); n > 0 {
-		var last step
-		if json.Unmarshal(c.history[n-1], &last) == nil && last.Schema == schema {
-			return c.history, nil
-		}
-		now.What = "upgraded"
-	}
-	raw, err := strict.Marshal(now)
-	if err != nil {
-		return nil, kimg.Errorf(kimg.ErrInternal, FileName, "encode history: %w", err)
-	}
-	return append(c.history[:len(c.history):len(c.history)], raw), nil
 }

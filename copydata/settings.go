@@ -2,6 +2,7 @@ package copydata
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
@@ -11,11 +12,13 @@ import (
 // Settings is everything about a container that can be edited: one superset, of which the Docker and the OCI
 // configuration of the future image are both derived.
 type Settings struct {
-	Image       docker.Image      // the configuration; Image.Config is never nil
-	Annotations map[string]string // of the manifest; never nil
-	CreatedBy   string            // for the history entry of the commit
-	Name        string            // of the container
-	MountPoint  string            // where the container is mounted: an absolute path, or empty
+	Image            docker.Image      // the configuration; Image.Config is never nil
+	Annotations      map[string]string // of the manifest; never nil
+	LayerAnnotations map[string]string // of the layer that the commit adds, in its manifest; never nil
+	CreatedBy        string            // for the history entry of the commit
+	HistoryComment   string            // for the history entry of the commit
+	Name             string            // of the container
+	MountPoint       string            // where the container is mounted: an absolute path, or empty
 }
 
 // Update lets fn edit a copy of the settings and takes them over when they are valid. It is all or nothing: after an
@@ -26,26 +29,41 @@ type Settings struct {
 // are class invalid.
 func (c *CopyData) Update(fn func(*Settings) error) error {
 	s := Settings{
-		Image: c.config.Docker(), Annotations: maps.Clone(c.annotations), CreatedBy: c.createdBy, Name: c.name,
-		MountPoint: c.mountPoint,
+		Image: c.config.Docker(), Annotations: map[string]string{}, LayerAnnotations: map[string]string{},
+		CreatedBy: c.createdBy, HistoryComment: c.historyComment, Name: c.name, MountPoint: c.mountPoint,
 	}
-	if s.Annotations == nil {
-		s.Annotations = map[string]string{}
-	}
+	maps.Copy(s.Annotations, c.annotations)
+	maps.Copy(s.LayerAnnotations, c.layerAnnotations)
 	if err := fn(&s); err != nil {
 		return err
 	}
 	next := *c
-	next.annotations, next.createdBy, next.name, next.mountPoint = maps.Clone(s.Annotations), s.CreatedBy, s.Name, s.MountPoint
+	next.texts = texts{
+		annotations: maps.Clone(s.Annotations), layerAnnotations: maps.Clone(s.LayerAnnotations),
+		createdBy: s.CreatedBy, historyComment: s.HistoryComment, name: s.Name, mountPoint: s.MountPoint,
+	}
 	if err := next.check(); err != nil {
-		return kimg.Wrap("container "+c.containerID, err)
+		return kimg.Wrap(c.label(), err)
 	}
 	var err error
 	if next.config, err = edit(c.config, s.Image); err != nil {
-		return kimg.Wrap("container "+c.containerID, err)
+		return kimg.Wrap(c.label(), err)
 	}
+	edited, err := differences(c, &next)
+	if err != nil {
+		return kimg.Errorf(kimg.ErrInternal, c.label(), "compare: %w", err)
+	}
+	next.edited = slices.Compact(slices.Sorted(slices.Values(append(edited, c.edited...))))
 	*c = next
 	return nil
+}
+
+// label names the state in errors.
+func (c *CopyData) label() string {
+	if c.containerID == "" {
+		return "image " + c.imageID
+	}
+	return "container " + c.containerID
 }
 
 func edit(config convert.Config, image docker.Image) (convert.Config, error) {

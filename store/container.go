@@ -34,34 +34,31 @@ type Container struct {
 	ImageID string // "": made from scratch
 	LayerID string // of the layer it writes to
 	Created time.Time
-	Foreign bool   // another tool's: it has no state file of ours
+	Foreign bool   // another tool's
 	Tool    string // which tool made it, as far as the record tells; "" unknown
 	UIDMap  []idtools.IDMap
 	GIDMap  []idtools.IDMap
-	s       *Store
+
+	metadata string
+	s        *Store
 }
 
 func (s *Store) container(rec *storage.Container) *Container {
 	c := &Container{
 		ID: rec.ID, Name: nameOrID(rec.Names, rec.ID), Names: rec.Names, ImageID: rec.ImageID, LayerID: rec.LayerID,
-		Created: rec.Created, UIDMap: rec.UIDMap, GIDMap: rec.GIDMap, s: s,
+		Created: rec.Created, UIDMap: rec.UIDMap, GIDMap: rec.GIDMap, metadata: rec.Metadata, s: s,
 	}
 	c.Tool = s.toolOf(rec)
 	c.Foreign = c.Tool != ToolKimg
 	return c
 }
 
-// toolOf guesses who made a container: by the state file for kimg and buildah, by the metadata for podman and CRI-O.
+// toolOf guesses who made a container: by the metadata for podman and CRI-O, which keep records of their own, also when a
+// state of ours lies beside theirs; by the state file, or its metadata, for kimg and buildah.
 func (s *Store) toolOf(rec *storage.Container) string {
-	if s.hasStateFile(rec.ID) {
-		return ToolKimg
-	}
-	if s.hasFile(rec.ID, "buildah.json") {
-		return ToolBuildah
-	}
 	var metadata map[string]json.RawMessage
 	if json.Unmarshal([]byte(rec.Metadata), &metadata) != nil {
-		return ""
+		metadata = nil
 	}
 	_, pod := metadata["pod-id"]
 	_, image := metadata["image-id"]
@@ -71,6 +68,10 @@ func (s *Store) toolOf(rec *storage.Container) string {
 		return ToolCRIO
 	case image || mount:
 		return ToolPodman
+	case rec.Metadata == containerMetadata || s.hasStateFile(rec.ID):
+		return ToolKimg
+	case s.hasFile(rec.ID, copydata.BuildahFile):
+		return ToolBuildah
 	}
 	return ""
 }

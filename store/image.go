@@ -33,6 +33,8 @@ type Image struct {
 	ReadOnly bool // lies in an additional store
 	s        *Store
 	rec      *storage.Image
+
+	indexAnnotations map[string]string // of the index it was chosen from
 }
 
 // LayerInfo is one layer of an image.

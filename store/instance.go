@@ -57,7 +57,9 @@ func (s *Store) instance(ctx context.Context, img *Image, p *ispec.Platform) (*I
 		if len(images) == 0 {
 			return nil, kimg.Errorf(kimg.ErrUnsupported, img.label(), "is a manifest list whose image for %s (%s) is not in this store", describe(want), d.Digest)
 		}
-		return s.image(images[0]), nil
+		chosen := s.image(images[0])
+		chosen.indexAnnotations = index.Annotations
+		return chosen, nil
 	}
 	return nil, kimg.Errorf(kimg.ErrUnsupported, img.label(), "is a manifest list without an image for %s", describe(want))
 }

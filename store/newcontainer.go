@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
@@ -15,10 +14,8 @@ import (
 	"github.com/containers/storage/pkg/idtools"
 	"github.com/containers/storage/pkg/unshare"
 	"github.com/containers/storage/types"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/internal/failpoint"
 	"github.com/kimg/kimg/internal/strict"
@@ -49,9 +46,15 @@ func (s *Store) NewContainer(ctx context.Context, base *Image, o ContainerOption
 			return nil, err
 		}
 	}
-	origin, imageID, err := s.origin(ctx, base, o)
+	origin, err := s.origin(ctx, base, o.ImageName)
 	if err != nil {
 		return nil, err
+	}
+	imageID := ""
+	if base == nil {
+		origin = copydata.Origin{OS: o.OS, Arch: o.Arch, Variant: o.Variant}
+	} else {
+		imageID = base.ID
 	}
 	id, rw := newID(), newID()
 	err = s.Change(ctx, "from", func(_ context.Context, tx *Tx) error {
@@ -73,44 +76,6 @@ func (s *Store) NewContainer(ctx context.Context, base *Image, o ContainerOption
 		return nil, wrap("container "+id, err)
 	}
 	return s.container(rec), nil
-}
-
-// origin collects what the state file keeps of the image.
-func (s *Store) origin(ctx context.Context, base *Image, o ContainerOptions) (copydata.Origin, string, error) {
-	if base == nil {
-		return copydata.Origin{OS: o.OS, Arch: o.Arch, Variant: o.Variant}, "", nil
-	}
-	var origin copydata.Origin
-	manifest, mediaType, err := base.Manifest(ctx)
-	if err != nil {
-		return origin, "", err
-	}
-	format, err := convert.Detect(manifest, mediaType)
-	if err != nil {
-		return origin, "", kimg.Wrap(base.label(), err)
-	}
-	config, err := base.Config(ctx)
-	if err != nil {
-		return origin, "", err
-	}
-	layers, err := base.Layers(ctx)
-	if err != nil {
-		return origin, "", err
-	}
-	diffIDs := make([]digest.Digest, len(layers))
-	for i, l := range layers {
-		diffIDs[i] = l.DiffID
-	}
-	if slices.Contains(diffIDs, "") { // a partially pulled layer: only the configuration says what it is
-		diffIDs = nil
-	}
-	name := o.ImageName
-	if name == "" && len(base.Names) > 0 {
-		name = base.Names[0]
-	}
-	return copydata.Origin{
-		ImageName: name, ImageID: base.ID, Format: format, Manifest: manifest, Config: config, DiffIDs: diffIDs,
-	}, base.ID, nil
 }
 
 // makeContainer makes the record under a free name, and the state file beside it.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/copydata"
+	"github.com/kimg/kimg/internal/failpoint"
 	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/internal/strict"
 )
@@ -42,9 +43,14 @@ func (d stateDir) Read(id, file string, max int64) ([]byte, error) {
 	return data, kimg.Wrap(file, err)
 }
 
-// Replace implements copydata.Directory. Writers take turns by a lock on the container's directory itself, which needs no
-// lock file and dies with them.
+// Replace implements copydata.Directory.
 func (d stateDir) Replace(id, file string, generation uint64, data []byte) error {
+	return d.replace(id, file, generation, data, nil)
+}
+
+// replace writes a state file. Writers take turns by a lock on the container's directory itself, which needs no lock file
+// and dies with them. A file that tells no generation is an error, unless aside is given, which gets it out of the way.
+func (d stateDir) replace(id, file string, generation uint64, data []byte, aside func(path string) error) error {
 	dir, path, err := d.path(id, file)
 	if err != nil {
 		return err
@@ -58,13 +64,22 @@ func (d stateDir) Replace(id, file string, generation uint64, data []byte) error
 		return kimg.Wrap(file, &os.PathError{Op: "lock", Path: dir, Err: err})
 	}
 	have, err := generationOf(path)
+	if err != nil && aside != nil {
+		have, err = 0, aside(path)
+	}
 	if err != nil {
 		return kimg.Wrap(file, err)
 	}
 	if have != generation {
 		return kimg.Errorf(kimg.ErrBusy, file, "the state of container %s was changed by somebody else meanwhile", id)
 	}
-	return kimg.Wrap(file, safeopen.WriteFileAtomic(path, data, 0o600))
+	if err := failpoint.Here("state.save.begin"); err != nil {
+		return err
+	}
+	if err := safeopen.WriteFileAtomic(path, data, 0o600); err != nil {
+		return kimg.Wrap(file, err)
+	}
+	return failpoint.Here("state.save.end")
 }
 
 // generationOf returns the generation of the state file at path; 0 when there is none.

@@ -23,6 +23,11 @@ var names = [...]string{
 	"container.new.begin",  // the container is about to be recorded
 	"container.new.record", // the container is recorded, its state file is not
 	"container.new.state",  // the state file is written
+	"state.save.begin",     // the container's directory is locked, nothing is written
+	"state.save.end",       // the state file is replaced and durable
+	"file.write.begin",     // the temporary file of an atomic write is there, empty
+	"file.write.synced",    // it is written and synced
+	"file.write.renamed",   // it has its name, not durably
 	"container.rm.begin",   // the container is about to be removed
 	"container.rm.end",     // the container is removed
 	"recover.begin",        // an interrupted change was found and is locked

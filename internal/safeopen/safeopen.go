@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/failpoint"
 )
 
 // Open opens path for reading. Anything but a regular file (a link, directory, FIFO, socket or device) is refused with
@@ -142,11 +143,21 @@ func WriteFileAtomic(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if err := fill(tmp, data, mode); err != nil {
+	err = failpoint.Here("file.write.begin")
+	if err == nil {
+		err = fill(tmp, data, mode)
+	}
+	if err == nil {
+		err = failpoint.Here("file.write.synced")
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
+	if err := failpoint.Here("file.write.renamed"); err != nil {
+		return err
 	}
 	return SyncDir(dir)
 }
