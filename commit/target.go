@@ -12,6 +12,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/safeopen"
+	"github.com/kimg/kimg/internal/staging"
 )
 
 // target is what lies at a destination before an image is written there, so that a failure can be taken back.
@@ -127,12 +128,15 @@ func (t *target) sync() error {
 	return nil
 }
 
-// names lists everything below a directory, by paths relative to it.
+// names lists everything below a directory, by paths relative to it, but what others are staging there.
 func names(dir string) (map[string]bool, error) {
 	all := map[string]bool{}
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if e.IsDir() && staging.Is(e.Name()) {
+			return fs.SkipDir
 		}
 		if rel, _ := filepath.Rel(dir, path); rel != "." {
 			all[rel] = true

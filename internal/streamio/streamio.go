@@ -6,6 +6,8 @@ import (
 	"context"
 	"hash"
 	"io"
+	"os"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -62,6 +64,21 @@ func NewVerifier(r io.Reader, size int64, want digest.Digest) (*Verifier, error)
 		return nil, kimg.Errorf(kimg.ErrInvalid, kimg.Escape(want.String(), 200), "not a digest: %w", err)
 	}
 	return &Verifier{r: r, h: want.Verifier(), want: want, size: size}, nil
+}
+
+// buffers are what [Copy] copies through; 1 MiB each.
+var buffers = sync.Pool{New: func() any { return new([1 << 20]byte) }}
+
+// Copy is io.Copy through a large buffer that is used again, unless one of the two knows a shorter way.
+func Copy(w io.Writer, r io.Reader) (int64, error) {
+	if _, file := w.(*os.File); file { // its own way ends in a small buffer when r is not a file
+		if _, other := r.(*os.File); !other {
+			w = struct{ io.Writer }{w}
+		}
+	}
+	buf := buffers.Get().(*[1 << 20]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(w, r, buf[:])
 }
 
 // Check verifies a document in memory: class integrity unless want is its digest, else the errors of [NewVerifier].

@@ -1,43 +1,254 @@
 package layout
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/safeopen"
+	"github.com/kimg/kimg/internal/staging"
+	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/internal/strict"
 )
 
-// Destination is an image being written into a directory. Put and Has are safe for concurrent use.
-type Destination struct{}
+// Destination is an image being written into a directory. Has, Put and PutManifest are safe for concurrent use.
+type Destination struct {
+	path string
+	form form
+	root *os.File // holds the lock while names are given
+	area *staging.Area
+	made []string // directories that were not there before
+	o    Options
+	step func() error // see staging.Publish
 
-// CreateDir prepares to write a dir: image.
-func CreateDir(ctx context.Context, path string, o Options) (*Destination, error) {
-	return nil, unfinished()
+	mu        sync.Mutex
+	reused    map[digest.Digest]int64 // good blobs that were there before
+	instances map[digest.Digest]bool  // blobs that are manifests of an index
+	finished  bool
 }
 
-// CreateOCI prepares to write an image into an OCI image layout.
-func CreateOCI(ctx context.Context, path, name string, o Options) (*Destination, error) {
-	return nil, unfinished()
+// form is what a dir: image and an OCI layout do differently.
+type form interface {
+	// check looks at a directory with something in it that is no staging directory.
+	check(root *os.File) error
+	// blob is where a blob goes, slash-separated.
+	blob(d digest.Digest, instance bool) string
+	// publish gives everything its name.
+	publish(ctx context.Context, d *Destination, p *staging.Publisher, manifest []byte, mediaType string) error
 }
 
-// Has reports whether a blob is there already and good.
+func create(ctx context.Context, path string, f form, o Options) (_ *Destination, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	d := &Destination{path: path, form: f, o: o, reused: map[digest.Digest]int64{}, instances: map[digest.Digest]bool{}}
+	if d.made, err = staging.MakeDirs(path); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			staging.RemoveDirs(d.made)
+		}
+	}()
+	if d.root, err = openRoot(path); err != nil {
+		return nil, err
+	}
+	names, err := os.ReadDir(path)
+	if err == nil && slices.ContainsFunc(names, func(e fs.DirEntry) bool { return !staging.Is(e.Name()) }) {
+		err = f.check(d.root)
+	}
+	if err == nil {
+		d.area, err = staging.Open(path, !o.NoSync)
+	}
+	if err != nil {
+		d.root.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// Has reports whether a blob with this digest and size is staged, or lies at the destination and is good: one that this
+// destination has not seen before is read and verified.
 func (d *Destination) Has(ctx context.Context, want digest.Digest, size int64) (bool, error) {
-	return false, unfinished()
+	have, ok := d.area.Size(want)
+	if !ok {
+		d.mu.Lock()
+		have, ok = d.reused[want]
+		d.mu.Unlock()
+	}
+	if ok {
+		return have == size, nil
+	}
+	if err := strict.Digest(want.String()); err != nil { // it is going to be part of a path
+		return false, err
+	}
+	good, err := d.verify(ctx, want, size)
+	if err != nil {
+		return false, kimg.Wrap(d.path, err)
+	}
+	if good {
+		d.mu.Lock()
+		d.reused[want] = size
+		d.mu.Unlock()
+	}
+	return good, nil
 }
 
-// Put stages a blob.
+// verify reads the blob that lies at the destination. What is absent, or is not what it should be, is not good.
+func (d *Destination) verify(ctx context.Context, want digest.Digest, size int64) (bool, error) {
+	f, err := safeopen.OpenIn(d.root, d.form.blob(want, false))
+	if err != nil {
+		return false, unless(err, kimg.ErrNotFound)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() != size {
+		return false, err
+	}
+	v, err := streamio.NewVerifier(streamio.WithContext(ctx, f), size, want)
+	if err != nil {
+		return false, err
+	}
+	_, err = streamio.Copy(io.Discard, v)
+	return err == nil, unless(err, kimg.ErrIntegrity)
+}
+
+// unless drops an error of a class.
+func unless(err error, class kimg.Class) error {
+	if kimg.ClassOf(err) == class {
+		return nil
+	}
+	return err
+}
+
+// Put stages a blob. An empty digest and a negative size are not known yet; content that does not match a known one is
+// class integrity. It returns what was staged; r is read to its end.
 func (d *Destination) Put(ctx context.Context, want digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
-	return "", 0, unfinished()
+	got, n, err := d.area.Put(ctx, want, size, r)
+	return got, n, kimg.Wrap(d.path, err)
 }
 
-// Commit publishes the image.
+// PutManifest stages the manifest of one instance of the index that will be committed.
+func (d *Destination) PutManifest(ctx context.Context, want digest.Digest, manifest []byte) error {
+	_, _, err := d.Put(ctx, want, int64(len(manifest)), bytes.NewReader(manifest))
+	if err == nil {
+		d.mu.Lock()
+		d.instances[want] = true
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// Commit makes the image appear: everything staged is synced and given its name, the document that names the image
+// last. After an error everything is as it was before. It can be called once; Close is still needed.
 func (d *Destination) Commit(ctx context.Context, manifest []byte, mediaType string) error {
-	return unfinished()
+	return kimg.Wrap(d.path, d.commit(ctx, manifest, mediaType))
 }
 
-// Close without Commit removes everything that was made.
-func (d *Destination) Close() error { return nil }
+func (d *Destination) commit(ctx context.Context, manifest []byte, mediaType string) error {
+	if d.finished {
+		return kimg.Errorf(kimg.ErrInternal, "", "committed or closed before")
+	}
+	if err := d.area.Sync(); err != nil {
+		return err
+	}
+	if err := d.acquire(ctx); err != nil {
+		return err
+	}
+	defer unix.Flock(int(d.root.Fd()), unix.LOCK_UN)
+	p := d.area.Publish(d.step)
+	err := d.checkReused()
+	if err == nil {
+		err = d.form.publish(ctx, d, p, manifest, mediaType)
+	}
+	if err == nil {
+		err = p.SyncDirs(parents(d.made)...)
+	}
+	if err != nil {
+		return p.TakeBack(ctx, err)
+	}
+	d.finished, d.made = true, nil
+	return nil
+}
 
-func unfinished() error { return kimg.Errorf(kimg.ErrUnsupported, "", "not written yet") }
+// patience is how often a lock that another process holds is asked for.
+const patience = 10 * time.Millisecond
+
+// acquire waits until no other process gives names in the directory.
+func (d *Destination) acquire(ctx context.Context) error {
+	for {
+		err := unix.Flock(int(d.root.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return context.Cause(ctx)
+		}
+		if err != unix.EWOULDBLOCK && err != unix.EINTR {
+			return os.NewSyscallError("flock", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(patience):
+		}
+	}
+}
+
+// checkReused makes sure that nobody took a blob away since it was found good.
+func (d *Destination) checkReused() error {
+	for blob, size := range d.reused {
+		info, err := os.Lstat(filepath.Join(d.path, d.form.blob(blob, false)))
+		if err != nil || !info.Mode().IsRegular() || info.Size() != size {
+			return kimg.Errorf(kimg.ErrBusy, blob.String(), "another process took the blob away")
+		}
+	}
+	return nil
+}
+
+// placeBlobs gives every staged blob its name, in the order of the names. A good blob of that name stays; any other file
+// makes room.
+func (d *Destination) placeBlobs(ctx context.Context, p *staging.Publisher) error {
+	staged := d.area.Blobs()
+	for _, blob := range slices.Sorted(maps.Keys(staged)) {
+		name := d.form.blob(blob, d.instances[blob])
+		if !d.instances[blob] {
+			if good, err := d.verify(ctx, blob, staged[blob]); err != nil {
+				return err
+			} else if good {
+				continue
+			}
+		}
+		if err := p.Place(d.area.Path(blob), filepath.Join(d.path, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parents returns the directories that hold the names of others.
+func parents(dirs []string) (all []string) {
+	for _, dir := range dirs {
+		all = append(all, filepath.Dir(dir))
+	}
+	return all
+}
+
+// Close ends the writing. Without a Commit that succeeded it removes everything that was made.
+func (d *Destination) Close() error {
+	if d.area == nil {
+		return nil
+	}
+	err := errors.Join(d.area.Close(), d.root.Close())
+	staging.RemoveDirs(d.made)
+	d.area, d.finished = nil, true
+	return kimg.Wrap(d.path, err)
+}

@@ -20,7 +20,9 @@ import (
 const (
 	dirManifest = "manifest.json"
 	dirVersion  = "version"
-	versionText = "Directory Transport Version: 1.1\n"
+	versionText = versionStart + "1\n"
+
+	versionStart = "Directory Transport Version: 1."
 )
 
 // Bounds of the signature files of one image.
@@ -49,7 +51,7 @@ func openDir(path string) (*DirSource, error) {
 	s := &DirSource{root: root}
 	version, err := safeopen.ReadIn(root, dirVersion, 1024)
 	switch {
-	case err == nil && !strings.HasPrefix(string(version), "Directory Transport Version: 1."):
+	case err == nil && !strings.HasPrefix(string(version), versionStart):
 		err = kimg.Errorf(kimg.ErrUnsupported, dirVersion, "a version of the directory that is not known")
 	case errors.Is(err, fs.ErrNotExist): // early versions wrote none
 		err = nil

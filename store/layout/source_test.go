@@ -266,7 +266,7 @@ func snapshot(t *testing.T, dir string) []testimage.Item {
 
 func same(t *testing.T, before []testimage.Item, dir string) {
 	t.Helper()
-	if diff := testimage.Diff(before, snapshot(t, dir)); diff != nil {
+	if diff := testimage.Diff(untimed(before), untimed(snapshot(t, dir))); diff != nil {
 		t.Errorf("changed:\n%s", strings.Join(diff, "\n"))
 	}
 }
