@@ -50,6 +50,9 @@ func (c Config) projectOCI() (document json.RawMessage, img ispec.Image, report 
 	p.commands(value)
 	p.diffIDs(value)
 	if p.err == nil {
+		p.report, p.err = p.report.inOrder(p.raw)
+	}
+	if p.err == nil {
 		p.err = json.Unmarshal(p.raw, &img)
 	}
 	return p.raw, img, p.report, p.err
