@@ -73,7 +73,7 @@ func TestProjectionFillsIn(t *testing.T) {
 	for _, r := range report {
 		paths = append(paths, string(r.Kind)+" "+r.Path)
 	}
-	if d := cmp.Diff(paths, []string{"added architecture", "added os", "changed config.Entrypoint", "changed config.Cmd", "changed rootfs.diff_ids"}); d != "" {
+	if d := cmp.Diff(paths, []string{"changed config.Cmd", "changed config.Entrypoint", "changed rootfs.diff_ids", "added architecture", "added os"}); d != "" {
 		t.Error(d)
 	}
 	if text(t, c, convert.DockerV2S2) != old {

@@ -111,9 +111,10 @@ func (c Config) write(to Format, o Options) ([]byte, Report, error) {
 	if err != nil {
 		return nil, nil, kimg.Wrap("config", err)
 	}
-	out, lost, err := prune(raw, reflect.TypeFor[ispec.Image](), "OCI does not define it")
+	p := pruner{why: "OCI does not define it", nulls: true}
+	out, err := p.value(raw, reflect.TypeFor[ispec.Image](), "")
 	if err == nil {
-		report, err = append(report, lost...).inOrder(raw)
+		report, err = append(report, p.report...).inOrder(raw)
 	}
 	return out, report, kimg.Wrap("config", err)
 }

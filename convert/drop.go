@@ -20,8 +20,10 @@ func prune(document json.RawMessage, t reflect.Type, why string) (json.RawMessag
 	return out, p.report, err
 }
 
+// pruner is a prune on its way.
 type pruner struct {
 	why    string
+	nulls  bool // leave out members that are null, too
 	report Report
 }
 
@@ -66,6 +68,10 @@ func (p *pruner) object(raw json.RawMessage, known map[string]reflect.Type, path
 			if err := p.lost(m, at); err != nil {
 				return nil, err
 			}
+			continue
+		}
+		if p.nulls && string(m.Value) == "null" {
+			p.report = append(p.report, Change{at, Changed, "null says the same as being absent, and OCI does not allow it everywhere"})
 			continue
 		}
 		if m.Value, err = p.value(m.Value, t, at); err != nil {

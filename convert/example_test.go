@@ -27,9 +27,9 @@ func ExampleConfig_JSON() {
 	}
 	// Output:
 	// {"created":"2014-02-01T00:00:00.500Z","config":{"Cmd":["top"],"Hostname":"h"},"rootfs":{"type":"layers","diff_ids":[]},"architecture":"amd64","os":"linux"}
+	// changed config.Cmd: OCI has a list here; the bare string became a list of one
 	// added architecture: OCI requires an architecture and the image names none
 	// added os: OCI requires an operating system and the image names none
-	// changed config.Cmd: OCI has a list here; the bare string became a list of one
 }
 
 // An edit changes its member and no other byte.

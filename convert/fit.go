@@ -106,26 +106,16 @@ func (f *fitting) layer(path string, was ispec.Descriptor, l Layer) (ispec.Descr
 			f.add(path+".data", Lost, "it is the old blob")
 		}
 	}
-	if f.to == DockerV2S1 {
-		return now, f.schema1(path, kind, now)
-	}
-	if kind != had || f.from != f.to {
+	switch {
+	case f.to == DockerV2S1: // it has no label, but what it can hold depends on it
+		if now.URLs != nil {
+			f.add(path+".urls", Lost, noPlace[f.to])
+		}
+		now.MediaType, err = kind.mediaType(OCI)
+	case kind != had || f.from != f.to:
 		now.MediaType, err = kind.mediaType(f.to)
 	}
 	return now, err
-}
-
-// schema1 refuses what a schema 1 manifest cannot name, and reports what it cannot say.
-func (f *fitting) schema1(path string, kind layerKind, d ispec.Descriptor) error {
-	switch {
-	case kind.foreign:
-		return kimg.Errorf(kimg.ErrUnsupported, "", "media-type: a schema 1 manifest cannot have a foreign layer")
-	case kind.compression == "zstd":
-		return kimg.Errorf(kimg.ErrUnsupported, "", "media-type: a schema 1 manifest cannot have a zstd layer")
-	case d.URLs != nil:
-		f.add(path+".urls", Lost, noPlace[f.to])
-	}
-	return nil
 }
 
 func (f *fitting) add(path string, kind Kind, why string) {
