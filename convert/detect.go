@@ -43,12 +43,33 @@ func Detect(manifest []byte, mediaType string) (Format, error) {
 	return f, kimg.Wrap("manifest", err)
 }
 
-// membersOf decodes what tells the kinds of manifest apart.
+// membersOf decodes what tells the kinds of manifest apart, and refuses members of two kinds in one document, however
+// they are spelled.
 func membersOf(manifest []byte) (k kinds, err error) {
 	if err := strict.Size("", int64(len(manifest)), strict.MaxDocument); err != nil {
 		return k, err
 	}
-	return k, strict.UnmarshalExact(manifest, &k)
+	if err := strict.Unmarshal(manifest, &k); err != nil {
+		return k, err
+	}
+	if err := k.ambiguous(); err != nil {
+		return k, err
+	}
+	return k, strict.UnmarshalExact(manifest, &kinds{})
+}
+
+func (k kinds) ambiguous() error {
+	what, others := "a schema 2 or OCI manifest", k.has("fsLayers", "history")
+	switch {
+	case string(k.SchemaVersion) == "1":
+		what, others = "a schema 1 manifest", k.has("config", "layers", "manifests")
+	case k.Manifests != nil:
+		what, others = "an index", k.has("config", "layers", "fsLayers", "history")
+	}
+	if len(others) > 0 {
+		return invalid("ambiguous: %s with the member %q", what, others[0])
+	}
+	return nil
 }
 
 func detect(manifest []byte, hint string) (Format, error) {
@@ -68,9 +89,6 @@ func detect(manifest []byte, hint string) (Format, error) {
 }
 
 func (k kinds) schema1() error {
-	if others := k.has("config", "layers", "manifests"); others != nil {
-		return invalid("ambiguous: a schema 1 manifest with the member %q", others[0])
-	}
 	switch k.MediaType {
 	case "", docker.MediaTypeV1Manifest, docker.MediaTypeV1SignedManifest:
 	default:
@@ -83,9 +101,6 @@ func (k kinds) schema1() error {
 }
 
 func (k kinds) schema2(hint string) (Format, error) {
-	if others := k.has("fsLayers", "history"); others != nil {
-		return "", invalid("ambiguous: a schema 2 or OCI manifest with the member %q", others[0])
-	}
 	if k.Manifests != nil {
 		if _, err := k.index(); err != nil {
 			return "", err
@@ -109,9 +124,6 @@ func (k kinds) schema2(hint string) (Format, error) {
 // index decides for a schema 2 document with manifests. The first OCI indexes had no mediaType, Docker's lists always
 // had.
 func (k kinds) index() (Format, error) {
-	if others := k.has("config", "layers", "fsLayers", "history"); others != nil {
-		return "", invalid("ambiguous: an index with the member %q", others[0])
-	}
 	switch k.MediaType {
 	case "", ispec.MediaTypeImageIndex:
 		return OCI, nil

@@ -79,11 +79,8 @@ func indexType(f Format) string {
 }
 
 func parseIndex(data []byte) (Format, index, error) {
-	if err := strict.Size("", int64(len(data)), strict.MaxDocument); err != nil {
-		return "", index{}, err
-	}
-	var k kinds
-	if err := strict.UnmarshalExact(data, &k); err != nil {
+	k, err := membersOf(data)
+	if err != nil {
 		return "", index{}, err
 	}
 	switch string(k.SchemaVersion) {

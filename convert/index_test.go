@@ -94,13 +94,13 @@ func TestBadIndex(t *testing.T) {
 		class    kimg.Class
 		word     string
 	}{
-		{`"schemaVersion":2`, `"schemaVersion":1`, kimg.ErrInvalid, "schema-version"},
+		{`"schemaVersion":2`, `"schemaVersion":1`, kimg.ErrInvalid, "ambiguous"},
 		{`"schemaVersion":2,`, ``, kimg.ErrInvalid, "schema-version"},
 		{`"schemaVersion":2`, `"schemaVersion":"2"`, kimg.ErrInvalid, "schema-version"},
 		{`"schemaVersion":2`, `"schemaVersion":2,"SchemaVersion":2`, kimg.ErrInvalid, "duplicate-key"},
 		{`"schemaVersion":2`, `"schemaVersion":2,"config":{}`, kimg.ErrInvalid, "ambiguous"},
 		{`"schemaVersion":2`, `"schemaVersion":2,"layers":null`, kimg.ErrInvalid, "ambiguous"},
-		{`"schemaVersion":2`, `"schemaVersion":2,"LAYERS":[]`, kimg.ErrInvalid, "duplicate-key"},
+		{`"schemaVersion":2`, `"schemaVersion":2,"LAYERS":[]`, kimg.ErrInvalid, "ambiguous"},
 		{`"schemaVersion":2`, `"schemaVersion":2,"fsLayers":[]`, kimg.ErrInvalid, "ambiguous"},
 		{`"schemaVersion":2`, `"schemaVersion":2,"history":[]`, kimg.ErrInvalid, "ambiguous"},
 		{`image.index.v1`, `image.manifest.v1`, kimg.ErrInvalid, "media-type"},

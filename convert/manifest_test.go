@@ -53,7 +53,7 @@ func TestDetect(t *testing.T) {
 		{"schema 1 and index", strings.Replace(v1Manifest, `"name"`, `"manifests":null,"name"`, 1), "", "", kimg.ErrInvalid, "ambiguous"},
 		{"schema 1 of another type", strings.Replace(v1Manifest, `"name"`, `"mediaType":"application/vnd.oci.image.manifest.v1+json","name"`, 1), "", "", kimg.ErrInvalid, "media-type"},
 		{"half of schema 1", `{"schemaVersion":1,"history":[]}`, "", "", kimg.ErrInvalid, "count"},
-		{"other case", strings.Replace(ociManifest, `"layers"`, `"FSLAYERS":[],"layers"`, 1), "", "", kimg.ErrInvalid, "duplicate-key"},
+		{"other case", strings.Replace(ociManifest, `"layers"`, `"FSLAYERS":[],"layers"`, 1), "", "", kimg.ErrInvalid, "ambiguous"},
 		{"lone other case", strings.Replace(ociManifest, `"layers"`, `"Layers"`, 1), "", "", kimg.ErrInvalid, "duplicate-key"},
 		{"other type", strings.Replace(ociManifest, `image.manifest.v1`, `image.manifest.v2`, 1), "", "", kimg.ErrInvalid, "media-type"},
 		{"index type on an image", strings.Replace(ociManifest, `image.manifest.v1`, `image.index.v1`, 1), "", "", kimg.ErrInvalid, "media-type"},

@@ -152,7 +152,7 @@ func (s schema1) leftOut(full map[digest.Digest]bool) (report Report) {
 		}
 		for name, value := range inner {
 			if !strings.EqualFold(name, "Cmd") && !blank(value) {
-				lost["container_config."+name] = Change{Kind: Lost, Why: "schema 2 keeps it for the newest entry only"}
+				lost["container_config"] = Change{Kind: Lost, Why: "of older entries schema 2 keeps only the command"}
 			}
 		}
 		kept := fieldsOf(reflect.TypeFor[v1Only]())

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"encoding/json"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ func reencoded(e v1Entry, exact bool) (json.RawMessage, Report, error) {
 	if err != nil {
 		return nil, nil, invalid("timestamp: %w", err)
 	}
-	dropped, err := missing(source, written, "")
+	dropped, err := missing(source, written, "", fieldsOf(reflect.TypeFor[v1Only]()))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -66,8 +67,9 @@ func before183(version string) bool {
 	return false
 }
 
-// missing lists the paths of the members of an object that say something and are not in another.
-func missing(object, other json.RawMessage, prefix string) (paths []string, err error) {
+// missing lists the paths of the members of an object that say something and are not in another; but not of those that
+// nobody misses.
+func missing(object, other json.RawMessage, prefix string, unmissed map[string]reflect.Type) (paths []string, err error) {
 	members, err := strict.Object(object)
 	if err != nil {
 		return nil, err
@@ -78,11 +80,13 @@ func missing(object, other json.RawMessage, prefix string) (paths []string, err 
 	}
 	for _, m := range members {
 		value, ok := there[m.Name]
+		_, unmissed := unmissed[m.Name]
 		switch {
+		case unmissed:
 		case !ok && !blank(m.Value):
 			paths = append(paths, prefix+m.Name)
 		case ok && isA('{', m.Value, value):
-			inner, err := missing(m.Value, value, prefix+m.Name+".")
+			inner, err := missing(m.Value, value, prefix+m.Name+".", nil)
 			if err != nil {
 				return nil, err
 			}
