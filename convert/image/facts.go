@@ -1,0 +1,117 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"hash"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/compression"
+)
+
+// The largest uncompressed layer and image, in bytes (failure model).
+const (
+	maxLayer = 64 << 30
+	maxImage = 256 << 30
+)
+
+// facts are what is known of a blob after it was read and verified.
+type facts struct {
+	size        int64 // of the blob
+	compression compression.Algorithm
+	diffID      digest.Digest
+	plain       int64    // bytes of the uncompressed tar
+	empty       bool     // the tar has only zero bytes
+	gzip        identity // what it becomes when it is compressed with gzip anew; zero: not known
+}
+
+// identity names some bytes.
+type identity struct {
+	digest digest.Digest
+	size   int64
+}
+
+// memo remembers the facts of every blob by its digest.
+type memo struct {
+	mu   sync.Mutex
+	seen map[digest.Digest]*remembered
+}
+
+// remembered is one blob of the memo. Whoever holds its turn is the only one to read the blob for its facts.
+type remembered struct {
+	turn  chan struct{} // holds one token when it is nobody's turn
+	facts facts
+	known bool
+}
+
+func newMemo() *memo { return &memo{seen: map[digest.Digest]*remembered{}} }
+
+// take waits for the turn on a blob and returns what is known of it. The caller gives the turn back with done.
+func (m *memo) take(ctx context.Context, d digest.Digest) (*remembered, error) {
+	m.mu.Lock()
+	r := m.seen[d]
+	if r == nil {
+		r = &remembered{turn: make(chan struct{}, 1)}
+		r.turn <- struct{}{}
+		m.seen[d] = r
+	}
+	m.mu.Unlock()
+	select {
+	case <-r.turn:
+		return r, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (r *remembered) done() { r.turn <- struct{}{} }
+
+// learn keeps facts; only whoever has the turn may call it.
+func (r *remembered) learn(f facts) { r.facts, r.known = f, true }
+
+// measure takes in an uncompressed layer and knows its diff ID, its size and whether it is empty.
+type measure struct {
+	h    hash.Hash // nil: the digest is known already
+	n    int64
+	data bool // something but zero bytes came
+}
+
+var zeros [4096]byte
+
+// Write implements io.Writer. Class limit when the layer is larger than any may be.
+func (m *measure) Write(p []byte) (int, error) {
+	if m.n += int64(len(p)); m.n > maxLayer {
+		return 0, kimg.Errorf(kimg.ErrLimit, "", "too-big: more than %d bytes uncompressed", int64(maxLayer))
+	}
+	if m.h != nil {
+		m.h.Write(p)
+	}
+	for rest := p; !m.data && len(rest) > 0; {
+		n := min(len(rest), len(zeros))
+		m.data = !bytes.Equal(rest[:n], zeros[:n])
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// facts returns what was measured of a blob.
+func (m *measure) facts(blob identity, a compression.Algorithm) facts {
+	f := facts{size: blob.size, compression: a, plain: m.n, empty: !m.data, diffID: blob.digest}
+	if m.h != nil {
+		f.diffID = digest.NewDigest(digest.SHA256, m.h)
+	}
+	return f
+}
+
+var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
+// copyAll copies with a large buffer, whatever the ends can do by themselves.
+func copyAll(w io.Writer, r io.Reader) (int64, error) {
+	buf := buffers.Get().(*[256 << 10]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
+}
