@@ -2,22 +2,80 @@ package image
 
 import (
 	"context"
+	"io"
+	"log/slog"
+	"sync"
 
-	"github.com/containers/image/v5/types"
-
-	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/store"
 )
 
 // Converter converts images and remembers what it has learnt about their blobs. It is safe for concurrent use.
-type Converter struct{ o Options }
+type Converter struct {
+	o      Options
+	memo   *memo
+	policy policy
+	slots  chan struct{} // one for each layer that may be moved at the same time
+
+	mu sync.Mutex
+	st *store.Store // opened when a reference names it
+}
 
 // New returns a Converter. The caller closes it.
-func New(o Options) *Converter { return &Converter{o: o} }
+func New(o Options) *Converter {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Converter{o: o, memo: newMemo(), policy: policy{sys: o.Sys}, slots: make(chan struct{}, o.jobs())}
+}
 
 // Close forgets what was learnt.
-func (c *Converter) Close() error { return nil }
+func (c *Converter) Close() error { return c.policy.close() }
 
-// Convert writes the image at src to dst, in the format of the options.
-func (c *Converter) Convert(ctx context.Context, src, dst types.ImageReference) (Result, error) {
-	return Result{}, kimg.Errorf(kimg.ErrUnsupported, "convert", "is not available yet")
+// parallel does n things, as many at the same time as the options allow. The first failure stops the others and is returned.
+func (c *Converter) parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var wg sync.WaitGroup
+	var once sync.Once
+	var first error
+	for i := range n {
+		select {
+		case <-ctx.Done():
+			continue
+		case c.slots <- struct{}{}:
+		}
+		wg.Go(func() {
+			defer func() { <-c.slots }()
+			if ctx.Err() != nil {
+				return
+			}
+			if err := guard(func() error { return do(ctx, i) }); err != nil {
+				once.Do(func() { first = err; stop(err) })
+			}
+		})
+	}
+	wg.Wait()
+	if first == nil {
+		return context.Cause(ctx)
+	}
+	return first
+}
+
+// watch returns a reader that stops with ctx and tells how far it is.
+func (c *Converter) watch(ctx context.Context, r io.Reader) io.Reader {
+	return &watched{streamio.WithContext(ctx, r), c.o.Progress}
+}
+
+type watched struct {
+	io.Reader
+	progress func(int64)
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if w.progress != nil && n > 0 {
+		w.progress(int64(n))
+	}
+	return n, err
 }

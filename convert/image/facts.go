@@ -80,8 +80,6 @@ type measure struct {
 	data bool // something but zero bytes came
 }
 
-var zeros [4096]byte
-
 // Write implements io.Writer. Class limit when the layer is larger than any may be.
 func (m *measure) Write(p []byte) (int, error) {
 	if m.n += int64(len(p)); m.n > maxLayer {
@@ -90,11 +88,7 @@ func (m *measure) Write(p []byte) (int, error) {
 	if m.h != nil {
 		m.h.Write(p)
 	}
-	for rest := p; !m.data && len(rest) > 0; {
-		n := min(len(rest), len(zeros))
-		m.data = !bytes.Equal(rest[:n], zeros[:n])
-		rest = rest[n:]
-	}
+	m.data = m.data || len(bytes.TrimLeft(p, "\x00")) > 0
 	return len(p), nil
 }
 
@@ -107,11 +101,7 @@ func (m *measure) facts(blob identity, a compression.Algorithm) facts {
 	return f
 }
 
-var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
-
 // copyAll copies with a large buffer, whatever the ends can do by themselves.
 func copyAll(w io.Writer, r io.Reader) (int64, error) {
-	buf := buffers.Get().(*[256 << 10]byte)
-	defer buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 }

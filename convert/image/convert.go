@@ -1,0 +1,261 @@
+package image
+
+import (
+	"context"
+
+	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+)
+
+// Convert reads the image at src and writes it to dst in the format of the options. When it returns nil the image is there
+// and durable; otherwise dst is what it was before. A reference with the class unsupported names what to do instead.
+//
+// An index is converted with all its images where the destination can hold one; Options.Platform takes one of them. What
+// went wrong with the source names src, what went wrong with writing names dst.
+func (c *Converter) Convert(ctx context.Context, src, dst types.ImageReference) (Result, error) {
+	at, err := c.place(dst)
+	if err != nil {
+		return Result{}, kimg.Wrap(label(dst), err)
+	}
+	from, err := c.openSource(ctx, src)
+	if err != nil {
+		return Result{}, kimg.Wrap(label(src), err)
+	}
+	defer from.Close()
+	j := &job{Converter: c, src: src, dst: dst, from: from, at: at}
+	r, err := j.run(ctx)
+	return r, kimg.Wrap(label(src), err)
+}
+
+// job is one conversion.
+type job struct {
+	*Converter
+	src, dst types.ImageReference
+	from     Source
+	at       place
+	to       Destination // nil: the store
+}
+
+func (j *job) run(ctx context.Context) (Result, error) {
+	manifest, err := j.from.Manifest(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	if convert.IsIndex(manifest, "") {
+		if j.o.Platform == nil {
+			return j.index(ctx, manifest)
+		}
+		if manifest, err = j.choose(ctx, manifest); err != nil {
+			return Result{}, err
+		}
+	}
+	p, err := j.readPicture(ctx, j.from, manifest)
+	if err != nil {
+		return Result{}, err
+	}
+	if NamesStore(j.dst) {
+		return j.intoStore(ctx, &p)
+	}
+	var r Result
+	err = j.write(ctx, func() (data []byte, mediaType string, err error) {
+		var out written
+		if out, err = j.image(ctx, &p); err != nil {
+			return nil, "", err
+		}
+		r = out.Result
+		return out.Manifest, out.mediaType, nil
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	return r, nil
+}
+
+// write opens the destination, lets stage fill it and publishes what stage returns.
+func (j *job) write(ctx context.Context, stage func() (manifest []byte, mediaType string, err error)) (err error) {
+	if j.to, err = j.openDestination(ctx, j.dst); err != nil {
+		return kimg.Wrap(label(j.dst), err)
+	}
+	defer func() {
+		if cerr := j.to.Close(); err == nil && cerr != nil {
+			err = kimg.Wrap(label(j.dst), cerr)
+		}
+	}()
+	manifest, mediaType, err := stage()
+	if err != nil {
+		return err
+	}
+	return kimg.Wrap(label(j.dst), j.to.Commit(ctx, manifest, mediaType))
+}
+
+// written is an image whose blobs are staged and whose manifest is not.
+type written struct {
+	convert.Document
+	Result
+	mediaType string
+}
+
+// image moves one image to the destination, all but its manifest.
+func (j *job) image(ctx context.Context, p *picture) (written, error) {
+	to := j.format(j.at, p.Format)
+	if err := p.fits(j.at, to); err != nil {
+		return written{}, err
+	}
+	_, stored := j.from.(*stored)
+	all, err := j.layers(ctx, p, j.to, j.at.shape(to, stored))
+	if err != nil {
+		return written{}, err
+	}
+	out, err := j.document(p, to, all)
+	if err != nil {
+		return out, err
+	}
+	if err := j.prove(ctx, p, &out.Result, j.to); err != nil {
+		return out, err
+	}
+	if out.Config != nil {
+		return out, j.putBytes(ctx, out.Config)
+	}
+	s, err := convert.ParseSchema1(out.Manifest)
+	if err == nil && len(s.Empty) > 0 {
+		blob, _ := convert.EmptyLayer()
+		err = j.putBytes(ctx, blob)
+	}
+	return out, err
+}
+
+// putBytes stages a small blob.
+func (j *job) putBytes(ctx context.Context, data []byte) error {
+	id := identity{digest.FromBytes(data), int64(len(data))}
+	if there, err := j.to.Has(ctx, id.digest, id.size); err != nil || there {
+		return err
+	}
+	_, _, err := j.to.Put(ctx, id.digest, id.size, newReader(data))
+	return err
+}
+
+// fits refuses early what cannot be at the destination.
+func (p *picture) fits(at place, to convert.Format) error {
+	for i := range p.said {
+		if p.foreign(i) && (at.plain || to == convert.DockerV2S1) {
+			return kimg.Errorf(kimg.ErrUnsupported, "", "media-type: layers[%d] is foreign; it is not fetched, and the destination cannot hold its descriptor", i)
+		}
+	}
+	return nil
+}
+
+// document writes the documents for layers that are at the destination, and checks that nothing is lost if nothing may be.
+func (j *job) document(p *picture, to convert.Format, all []moved) (written, error) {
+	o := j.o.Convert
+	if to == convert.DockerV2S1 {
+		o = j.named(p, o)
+	}
+	doc, report, err := convert.Convert(p.Document, to, p.atDestination(all), o)
+	if err != nil {
+		return written{}, err
+	}
+	out := written{Document: doc, mediaType: mediaType(to)}
+	out.Result = Result{From: p.Format, To: to, OldDigest: p.digest, KeyIDs: p.keyIDs, Report: report}
+	if out.NewDigest, err = convert.ManifestDigest(doc.Manifest); err != nil {
+		return out, err
+	}
+	if doc.Config != nil {
+		out.ConfigDigest = digest.FromBytes(doc.Config)
+	}
+	for i, m := range all {
+		if p.Format == convert.DockerV2S1 && o.EmptyLayers == convert.EmptyContent && m.empty {
+			continue
+		}
+		l := Layer{Digest: m.at.digest, DiffID: m.diffID, Size: m.at.size, Compression: m.compression(), Recompressed: m.form != keep}
+		if p.foreign(i) {
+			l = Layer{Digest: p.said[i].Digest, Size: p.said[i].Size}
+		}
+		out.Layers = append(out.Layers, l)
+	}
+	if err := out.fillDiffIDs(); err != nil {
+		return out, err
+	}
+	return out, j.checkLosses(report)
+}
+
+// mediaType is the type of a manifest in a format; an unsigned one of schema 1.
+func mediaType(f convert.Format) string {
+	if f == convert.DockerV2S1 {
+		return "application/vnd.docker.distribution.manifest.v1+json"
+	}
+	return f.ManifestType()
+}
+
+// fillDiffIDs takes the diff IDs from the new configuration, which has also those of foreign layers.
+func (w *written) fillDiffIDs() error {
+	if w.Config != nil {
+		config, err := convert.Parse(convert.Document{Format: w.To, Config: w.Config}, nil)
+		if err != nil {
+			return err
+		}
+		w.DiffIDs = config.Docker().RootFS.DiffIDs
+		return nil
+	}
+	for _, l := range w.Layers {
+		w.DiffIDs = append(w.DiffIDs, l.DiffID)
+	}
+	return nil
+}
+
+func (j *job) checkLosses(report convert.Report) error {
+	if !j.o.FailOnLoss {
+		return nil
+	}
+	for _, change := range report {
+		if change.Kind == convert.Lost {
+			return kimg.Errorf(kimg.ErrUnsupported, kimg.Escape(change.Path, 200), "would be lost: %s", change.Why)
+		}
+	}
+	return nil
+}
+
+// named completes the name that a schema 1 manifest holds: that of the source, the repository without its host.
+func (j *job) named(p *picture, o convert.Options) convert.Options {
+	if p.Format == convert.DockerV2S1 || o.Name != "" {
+		return o
+	}
+	if name := j.src.DockerReference(); name != nil {
+		o.Name = reference.Path(name)
+		if tagged, ok := name.(reference.Tagged); ok && o.Tag == "" {
+			o.Tag = tagged.Tag()
+		}
+	}
+	return o
+}
+
+// choose returns the manifest of the image of an index for the platform that was asked for.
+func (j *job) choose(ctx context.Context, index []byte) ([]byte, error) {
+	v, err := convert.ParseIndex(index)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range v.Manifests {
+		if d.Platform == nil || !matches(*j.o.Platform, *d.Platform) {
+			continue
+		}
+		return j.instance(ctx, d)
+	}
+	return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(j.o.Platform))
+}
+
+// instance reads the manifest of one image of an index, when the policy accepts it.
+func (j *job) instance(ctx context.Context, d ispec.Descriptor) ([]byte, error) {
+	manifest, err := j.from.ManifestByDigest(ctx, d.Digest)
+	if err == nil && int64(len(manifest)) != d.Size {
+		err = sizeError(blob{digest: d.Digest, size: d.Size}, int64(len(manifest)))
+	}
+	if err == nil {
+		err = j.judge(ctx, j.src, j.from, &d.Digest)
+	}
+	return manifest, err
+}

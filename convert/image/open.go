@@ -1,0 +1,141 @@
+package image
+
+import (
+	"context"
+	"strings"
+
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/store/archive"
+	"github.com/kimg/kimg/store/layout"
+)
+
+// openSource opens the image a reference means and asks the policy about it. The caller closes the source.
+func (c *Converter) openSource(ctx context.Context, ref types.ImageReference) (Source, error) {
+	path, name, _ := strings.Cut(ref.StringWithinTransport(), ":")
+	var src Source
+	var err error
+	switch ref.Transport().Name() {
+	case transportDir:
+		src, err = layout.OpenDir(ref.StringWithinTransport())
+	case transportOCI:
+		src, err = layout.OpenOCI(path, name)
+	case transportOCIArchive:
+		src, err = archive.OpenOCI(ctx, path, name, archive.Options{})
+	case transportDockerArchive:
+		src, err = archive.OpenDocker(ctx, path, name, archive.Options{})
+	case transportDocker:
+		src, err = openRegistry(ctx, ref, c.o.Sys)
+	case transportStore:
+		return c.openStored(ctx, ref.StringWithinTransport())
+	default:
+		err = kimg.Errorf(kimg.ErrUnsupported, "", "images of %s: are not converted", ref.Transport().Name())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := c.judge(ctx, ref, src, nil); err != nil {
+		src.Close()
+		return nil, err
+	}
+	return src, nil
+}
+
+// judge asks the policy about an image, or about one instance of its index. The store's own images need no leave.
+func (c *Converter) judge(ctx context.Context, ref types.ImageReference, src Source, instance *digest.Digest) error {
+	switch from := src.(type) {
+	case *stored:
+		return nil
+	case *registry:
+		return c.policy.allow(ctx, from, instance)
+	}
+	return c.policy.allow(ctx, judged{src, ref}, instance)
+}
+
+// place is what a kind of destination holds.
+type place struct {
+	formats []convert.Format // the first is what an image becomes that is of none of them
+	index   bool
+	plain   bool // layers are not compressed
+}
+
+var places = map[string]place{
+	transportDir:           {formats: []convert.Format{convert.DockerV2S2, convert.OCI, convert.DockerV2S1}, index: true},
+	transportOCI:           {formats: []convert.Format{convert.OCI}, index: true},
+	transportOCIArchive:    {formats: []convert.Format{convert.OCI}, index: true},
+	transportDockerArchive: {formats: []convert.Format{convert.DockerV2S2}, plain: true},
+	transportStore:         {formats: []convert.Format{convert.DockerV2S2, convert.OCI}},
+}
+
+// openDestination prepares a place outside the store.
+func (c *Converter) openDestination(ctx context.Context, ref types.ImageReference) (Destination, error) {
+	path, name, _ := strings.Cut(ref.StringWithinTransport(), ":")
+	if strings.HasPrefix(name, "@") {
+		return nil, kimg.Errorf(kimg.ErrInvalid, "", "a number is not the name of a new image")
+	}
+	switch ref.Transport().Name() {
+	case transportDir:
+		return layout.CreateDir(ctx, ref.StringWithinTransport(), layout.Options{NoSync: c.o.NoSync})
+	case transportOCI:
+		return layout.CreateOCI(ctx, path, name, layout.Options{NoSync: c.o.NoSync})
+	case transportOCIArchive:
+		return archive.CreateOCI(ctx, path, name, archive.Options{NoSync: c.o.NoSync})
+	}
+	var names []string
+	if name != "" {
+		names = []string{name}
+	}
+	return archive.CreateDocker(ctx, path, names, archive.Options{NoSync: c.o.NoSync})
+}
+
+// place returns what the destination of a reference holds, and refuses a format that it does not.
+func (c *Converter) place(ref types.ImageReference) (place, error) {
+	transport := ref.Transport().Name()
+	at, ok := places[transport]
+	if !ok {
+		return at, kimg.Errorf(kimg.ErrUnsupported, "", "images are not written to %s:", transport)
+	}
+	if c.o.Format != "" && !at.holds(c.o.Format) {
+		return at, kimg.Errorf(kimg.ErrUnsupported, "", "%s: does not hold images of format %s", transport, kimg.Quote(string(c.o.Format)))
+	}
+	return at, nil
+}
+
+func (p place) holds(f convert.Format) bool {
+	for _, held := range p.formats {
+		if held == f {
+			return true
+		}
+	}
+	return false
+}
+
+// format is what an image of a format becomes there. Schema 1 is written when it is asked for, never by itself.
+func (c *Converter) format(at place, from convert.Format) convert.Format {
+	if c.o.Format != "" {
+		return c.o.Format
+	}
+	if from != convert.DockerV2S1 && at.holds(from) {
+		return from
+	}
+	return at.formats[0]
+}
+
+// shape decides how layers lie there.
+func (p place) shape(to convert.Format, fromStore bool) shape {
+	return func(a compression.Algorithm) form {
+		switch {
+		case p.plain && a != compression.None:
+			return asPlain
+		case p.plain:
+			return keep
+		case fromStore, a == compression.Bzip2, a == compression.Xz, a == compression.Zstd && to != convert.OCI:
+			return asGzip
+		}
+		return keep
+	}
+}

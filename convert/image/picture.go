@@ -1,0 +1,200 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/strict"
+	"github.com/kimg/kimg/internal/streamio"
+)
+
+// picture is one image of a source: its documents, checked, and its layers, not read yet.
+type picture struct {
+	convert.Document
+	digest  digest.Digest // of the manifest
+	schema1 convert.Schema1
+	said    []convert.Layer // the layers as the source has them, base first
+	blobs   []blob          // one for each
+	keyIDs  []string
+}
+
+// layerSource is a source that has layers in another form than its manifest says.
+type layerSource interface {
+	layers(ctx context.Context) ([]blob, error)
+}
+
+// readPicture reads and checks the documents of one image.
+func (c *Converter) readPicture(ctx context.Context, src Source, manifest []byte) (picture, error) {
+	var p picture
+	var err error
+	if p.Format, err = convert.Detect(manifest, ""); err != nil {
+		return p, err
+	}
+	if p.digest, err = convert.ManifestDigest(manifest); err != nil {
+		return p, err
+	}
+	p.Manifest = manifest
+	if p.Format == convert.DockerV2S1 {
+		err = c.readSchema1(&p)
+	} else {
+		err = p.readSchema2(ctx, src)
+	}
+	if err != nil {
+		return p, err
+	}
+	if len(p.said) > convert.MaxLayers {
+		return p, kimg.Errorf(kimg.ErrLimit, "manifest", "too-big: %d layers, the limit is %d", len(p.said), convert.MaxLayers)
+	}
+	return p, p.findBlobs(ctx, src)
+}
+
+func (c *Converter) readSchema1(p *picture) (err error) {
+	if p.schema1, err = convert.ParseSchema1(p.Manifest); err != nil {
+		return err
+	}
+	if c.o.VerifyJWS {
+		if p.keyIDs, err = convert.VerifyJWS(p.Manifest); err != nil {
+			return kimg.Wrap("manifest", err)
+		}
+	}
+	for _, d := range p.schema1.Layers {
+		p.said = append(p.said, convert.Layer{Digest: d, Size: -1})
+	}
+	return nil
+}
+
+func (p *picture) readSchema2(ctx context.Context, src Source) error {
+	v, err := convert.ParseManifest(p.Manifest)
+	if err != nil {
+		return err
+	}
+	p.said = v.Layers
+	if p.Config, err = readDocument(ctx, src, v.Config); err != nil {
+		return kimg.Wrap("config", err)
+	}
+	_, err = convert.Parse(p.Document, nil)
+	return err
+}
+
+// readDocument reads a small blob and checks it.
+func readDocument(ctx context.Context, src Source, d ispec.Descriptor) ([]byte, error) {
+	if err := strict.Size("", d.Size, strict.MaxDocument); err != nil {
+		return nil, err
+	}
+	b := blob{digest: d.Digest, size: d.Size}
+	r, size, err := src.Blob(ctx, d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if size >= 0 && size != d.Size {
+		return nil, sizeError(b, size)
+	}
+	v, err := streamio.NewVerifier(streamio.WithContext(ctx, r), d.Size, d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(v)
+}
+
+// findBlobs says where the bytes of each layer come from.
+func (p *picture) findBlobs(ctx context.Context, src Source) error {
+	if other, ok := src.(layerSource); ok {
+		blobs, err := other.layers(ctx)
+		if err == nil && len(blobs) != len(p.said) {
+			err = kimg.Errorf(kimg.ErrUnsupported, "", "count: the store has %d layers of the image, the manifest %d", len(blobs), len(p.said))
+		}
+		p.blobs = blobs
+		return err
+	}
+	for _, l := range p.said {
+		p.blobs = append(p.blobs, blob{digest: l.Digest, size: l.Size, open: func(ctx context.Context) (io.ReadCloser, int64, error) {
+			return src.Blob(ctx, l.Digest)
+		}})
+	}
+	return nil
+}
+
+// foreign reports whether a layer must not be distributed, so that only its descriptor is taken.
+func foreign(l convert.Layer) bool {
+	return strings.Contains(l.MediaType, ".nondistributable.") || strings.Contains(l.MediaType, ".foreign.")
+}
+
+// foreign reports whether a layer stays where it is. One that a store has is like any other.
+func (p *picture) foreign(i int) bool {
+	return foreign(p.said[i]) && p.blobs[i].digest == p.said[i].Digest
+}
+
+// layers moves every layer to a destination, side by side; each blob once, however often the image has it. Foreign layers
+// stay where they are: theirs have no identity.
+func (c *Converter) layers(ctx context.Context, p *picture, dst Destination, in shape) ([]moved, error) {
+	all := make([]moved, len(p.blobs))
+	first := map[digest.Digest]int{}
+	var todo []int
+	for i, b := range p.blobs {
+		if _, again := first[b.digest]; !again && !p.foreign(i) {
+			first[b.digest] = i
+			todo = append(todo, i)
+		}
+	}
+	err := c.parallel(ctx, len(todo), func(ctx context.Context, n int) (err error) {
+		i := todo[n]
+		all[i], err = c.layer(ctx, p, p.blobs[i], dst, in)
+		return kimg.Wrap(fmt.Sprintf("layers[%d]", i), err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var total int64
+	for i, b := range p.blobs {
+		if p.foreign(i) {
+			continue
+		}
+		all[i] = all[first[b.digest]]
+		if b.size >= 0 && b.size != all[i].size {
+			return nil, sizeError(b, all[i].size)
+		}
+		if total += all[i].plain; total > maxImage {
+			return nil, kimg.Errorf(kimg.ErrLimit, "", "too-big: more than %d bytes uncompressed", int64(maxImage))
+		}
+	}
+	return all, nil
+}
+
+// layer moves one layer. An empty one that will not be in the image is not moved.
+func (c *Converter) layer(ctx context.Context, p *picture, b blob, dst Destination, in shape) (moved, error) {
+	if p.Format == convert.DockerV2S1 && c.o.Convert.EmptyLayers == convert.EmptyContent {
+		m, err := c.move(ctx, b, nil, in)
+		if err != nil || m.empty {
+			m.form, m.at = keep, identity{b.digest, m.size}
+			return m, err
+		}
+	}
+	return c.move(ctx, b, dst, in)
+}
+
+// atDestination describes the moved layers as package convert wants them.
+func (p *picture) atDestination(all []moved) []convert.Layer {
+	layers := make([]convert.Layer, len(all))
+	for i, m := range all {
+		if p.foreign(i) {
+			l := p.said[i]
+			layers[i] = convert.Layer{Digest: l.Digest, Size: l.Size, MediaType: l.MediaType}
+			continue
+		}
+		layers[i] = convert.Layer{
+			Digest: m.at.digest, Size: m.at.size, DiffID: m.diffID, Empty: m.empty, MediaType: ispec.MediaTypeImageLayer,
+		}
+		if a := m.compression(); a != "none" {
+			layers[i].MediaType += "+" + string(a)
+		}
+	}
+	return layers
+}
