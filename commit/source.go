@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff"
 )
 
@@ -72,11 +73,11 @@ func (s *source) GetBlob(ctx context.Context, info types.BlobInfo, _ types.BlobI
 		return io.NopCloser(bytes.NewReader(s.docs.config)), int64(len(s.docs.config)), nil
 	}
 	if !s.blob.Empty && info.Digest == s.blob.DiffID {
-		return stream(ctx, s.writeNewest), s.blob.Size, nil
+		return streamio.Produce(ctx, s.writeNewest), s.blob.Size, nil
 	}
 	for _, l := range s.plan.base {
 		if l.DiffID == info.Digest {
-			return stream(ctx, func(ctx context.Context, w io.Writer) error { return s.plan.st.ExportLayer(ctx, l.ID, w) }), l.Size, nil
+			return streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error { return s.plan.st.ExportLayer(ctx, l.ID, w) }), l.Size, nil
 		}
 	}
 	return nil, 0, kimg.Errorf(kimg.ErrNotFound, info.Digest.String(), "the image has no such blob")
@@ -93,30 +94,4 @@ func (s *source) writeNewest(ctx context.Context, w io.Writer) error {
 			"the container changed while it was read; commit it again when nothing writes to it")
 	}
 	return nil
-}
-
-// stream runs write behind a reader. The reader's end carries write's error.
-func stream(ctx context.Context, write func(context.Context, io.Writer) error) io.ReadCloser {
-	ctx, cancel := context.WithCancel(ctx)
-	r, w := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.CloseWithError(write(ctx, w))
-	}()
-	return &streamReader{PipeReader: r, cancel: cancel, done: done}
-}
-
-type streamReader struct {
-	*io.PipeReader
-	cancel context.CancelFunc
-	done   chan struct{}
-}
-
-// Close stops the writer and waits for it, so that nothing reads the container when the copy is over.
-func (s *streamReader) Close() error {
-	s.cancel()
-	err := s.PipeReader.Close()
-	<-s.done
-	return err
 }

@@ -203,3 +203,12 @@ func (e indexEntry) isImage() bool {
 	nowhere := e.Platform != nil && e.Platform.OS == "unknown" && e.Platform.Architecture == "unknown"
 	return e.isManifest() && !nowhere && e.Annotations[referenceType] == ""
 }
+
+// IsImage reports whether an entry of an index points at an image: not at an attestation or another artifact.
+func IsImage(d ispec.Descriptor) bool {
+	e := indexEntry{Descriptor: d}
+	if p := d.Platform; p != nil {
+		e.Platform = &docker.Platform{OS: p.OS, Architecture: p.Architecture}
+	}
+	return e.isImage()
+}

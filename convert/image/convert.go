@@ -115,8 +115,14 @@ func (j *job) image(ctx context.Context, p *picture) (written, error) {
 	if err != nil {
 		return out, err
 	}
-	if err := j.prove(ctx, p, &out.Result, j.to); err != nil {
-		return out, err
+	if j.o.Proof {
+		after, err := j.readBack(&out.Result)
+		if err == nil {
+			err = j.prove(ctx, p, &out.Result, after)
+		}
+		if err != nil {
+			return out, err
+		}
 	}
 	if out.Config != nil {
 		return out, j.putBytes(ctx, out.Config)

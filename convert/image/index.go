@@ -1,0 +1,178 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/strict"
+)
+
+// index converts every image of an index, and the index.
+func (j *job) index(ctx context.Context, data []byte) (Result, error) {
+	v, err := convert.ParseIndex(data)
+	if err != nil {
+		return Result{}, err
+	}
+	to := j.format(j.at, v.Format)
+	if !j.at.index || to == convert.DockerV2S1 {
+		return Result{}, kimg.Errorf(kimg.ErrUnsupported, "", "not-an-image: an index of %d images, and the destination holds one; choose it by its platform", len(v.Manifests))
+	}
+	j.o.Format = to // every image becomes what the index becomes
+	r := Result{From: v.Format, To: to, OldDigest: digest.FromBytes(data)}
+	err = j.write(ctx, func() ([]byte, string, error) {
+		moved := map[digest.Digest]ispec.Descriptor{}
+		for i, d := range v.Manifests {
+			if _, again := moved[d.Digest]; again || !convert.IsImage(d) {
+				continue
+			}
+			one, at, err := j.instanceImage(ctx, d)
+			if err != nil {
+				return nil, "", kimg.Wrap(fmt.Sprintf("manifests[%d]", i), err)
+			}
+			moved[d.Digest] = at
+			r.Images = append(r.Images, one)
+		}
+		out, report, err := convert.ConvertIndex(data, to, moved)
+		if err == nil {
+			err = j.checkLosses(report)
+		}
+		if err == nil {
+			err = j.others(ctx, out, moved)
+		}
+		r.Report, r.NewDigest = report, digest.FromBytes(out)
+		return out, indexType(to), err
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	return r, nil
+}
+
+// indexType is the media type of an index in a format.
+func indexType(f convert.Format) string {
+	if f == convert.DockerV2S2 {
+		return "application/vnd.docker.distribution.manifest.list.v2+json"
+	}
+	return ispec.MediaTypeImageIndex
+}
+
+// instanceImage moves one image of an index, its manifest included, and describes it as it is at the destination.
+func (j *job) instanceImage(ctx context.Context, d ispec.Descriptor) (Result, ispec.Descriptor, error) {
+	manifest, err := j.instance(ctx, d)
+	if err != nil {
+		return Result{}, ispec.Descriptor{}, err
+	}
+	p, err := j.readPicture(ctx, j.from, manifest)
+	if err != nil {
+		return Result{}, ispec.Descriptor{}, err
+	}
+	out, err := j.image(ctx, &p)
+	if err == nil {
+		err = j.putManifest(ctx, out.NewDigest, out.Manifest)
+	}
+	if err != nil {
+		return Result{}, ispec.Descriptor{}, err
+	}
+	config, err := convert.Parse(convert.Document{Format: out.To, Config: out.Config}, nil)
+	img := config.Docker()
+	at := ispec.Descriptor{
+		MediaType: out.mediaType, Digest: out.NewDigest, Size: int64(len(out.Manifest)),
+		Platform: &ispec.Platform{OS: img.OS, Architecture: img.Architecture, Variant: img.Variant},
+	}
+	out.Platform = platformText(at.Platform)
+	if d.Platform != nil {
+		out.Platform = platformText(d.Platform)
+	}
+	return out.Result, at, err
+}
+
+// putManifest stages the manifest of an image of an index.
+func (j *job) putManifest(ctx context.Context, d digest.Digest, manifest []byte) error {
+	if to, ok := j.to.(indexDestination); ok {
+		return to.PutManifest(ctx, d, manifest)
+	}
+	return j.putBytes(ctx, manifest)
+}
+
+// others takes along what an index has besides images: attestations and other artifacts, as they are.
+func (j *job) others(ctx context.Context, index []byte, moved map[digest.Digest]ispec.Descriptor) error {
+	v, err := convert.ParseIndex(index)
+	if err != nil {
+		return err
+	}
+	images := map[digest.Digest]bool{}
+	for _, d := range moved {
+		images[d.Digest] = true
+	}
+	for i, d := range v.Manifests {
+		if images[d.Digest] {
+			continue
+		}
+		if err := j.other(ctx, d); err != nil {
+			return kimg.Wrap(fmt.Sprintf("manifests[%d]", i), err)
+		}
+	}
+	return nil
+}
+
+// other takes along one entry that is no image, with the blobs it names.
+func (j *job) other(ctx context.Context, d ispec.Descriptor) error {
+	if d.MediaType != ispec.MediaTypeImageManifest {
+		return j.copyBlob(ctx, d)
+	}
+	manifest, err := j.instance(ctx, d)
+	if err != nil {
+		return err
+	}
+	var m ispec.Manifest
+	if err := strict.UnmarshalExact(manifest, &m); err != nil {
+		return err
+	}
+	for _, blob := range append([]ispec.Descriptor{m.Config}, m.Layers...) {
+		if err := j.copyBlob(ctx, blob); err != nil {
+			return err
+		}
+	}
+	return j.putManifest(ctx, d.Digest, manifest)
+}
+
+// copyBlob takes along any blob.
+func (j *job) copyBlob(ctx context.Context, d ispec.Descriptor) error {
+	if err := strict.Digest(string(d.Digest)); err != nil {
+		return err
+	}
+	if d.Size < 0 {
+		return kimg.Errorf(kimg.ErrInvalid, d.Digest.String(), "size: %d bytes", d.Size)
+	}
+	if there, err := j.to.Has(ctx, d.Digest, d.Size); err != nil || there {
+		return err
+	}
+	r, _, err := j.from.Blob(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, _, err = j.to.Put(ctx, d.Digest, d.Size, io.LimitReader(j.watch(ctx, r), d.Size+1))
+	return err
+}
+
+// matches tells whether an image for have is one that was asked for by want; an empty member of want asks for nothing.
+func matches(want, have ispec.Platform) bool {
+	return (want.OS == "" || want.OS == have.OS) && (want.Architecture == "" || want.Architecture == have.Architecture) &&
+		(want.Variant == "" || want.Variant == have.Variant || want.Architecture == "arm64" && want.Variant == "v8" && have.Variant == "")
+}
+
+// platformText writes a platform as users do.
+func platformText(p *ispec.Platform) string {
+	text := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		text += "/" + p.Variant
+	}
+	return kimg.Escape(text, 100)
+}

@@ -1,0 +1,209 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/store"
+)
+
+// open returns the store, opened when it is first needed.
+func (c *Converter) store() (*store.Store, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.st != nil {
+		return c.st, nil
+	}
+	if c.o.Store == nil {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, "", "there is no store to look into")
+	}
+	var err error
+	c.st, err = c.o.Store()
+	return c.st, err
+}
+
+// stored is an image of the store as a Source. Its manifest names compressed blobs, which a store does not keep: the layers
+// are what the store has, uncompressed.
+type stored struct {
+	st  *store.Store
+	img *store.Image
+}
+
+// openStored finds an image of the store; of a manifest list the one for the platform of the options, or of this machine.
+func (c *Converter) openStored(ctx context.Context, name string) (Source, error) {
+	st, err := c.store()
+	if err != nil {
+		return nil, err
+	}
+	img, err := st.Resolve(ctx, name, c.o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	return &stored{st, img}, nil
+}
+
+// Manifest implements Source.
+func (s *stored) Manifest(ctx context.Context) ([]byte, error) {
+	data, _, err := s.img.Manifest(ctx)
+	return data, err
+}
+
+// ManifestByDigest implements Source. The image is one already.
+func (s *stored) ManifestByDigest(_ context.Context, d digest.Digest) ([]byte, error) {
+	return nil, kimg.Errorf(kimg.ErrUnsupported, d.String(), "a manifest list of the store is resolved by the store")
+}
+
+// Signatures implements Source: the store's own images are trusted.
+func (s *stored) Signatures(context.Context) ([][]byte, error) { return nil, nil }
+
+// Blob implements Source for the configuration.
+func (s *stored) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
+	config, err := s.img.Config(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	if d.Validate() != nil || d.Algorithm().FromBytes(config) != d {
+		return nil, 0, kimg.Errorf(kimg.ErrNotFound, d.String(), "blob-missing: the store keeps no compressed layers")
+	}
+	return newReader(config), int64(len(config)), nil
+}
+
+// Close implements Source.
+func (s *stored) Close() error { return nil }
+
+// layers implements layerSource.
+func (s *stored) layers(ctx context.Context) ([]blob, error) {
+	infos, err := s.img.Layers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range infos {
+		if l.DiffID == "" {
+			return nil, kimg.Errorf(kimg.ErrUnsupported, "layer "+l.ID, "the store does not know its digest (it was pulled in parts)")
+		}
+	}
+	return exported(s.st, infos), nil
+}
+
+// exported are layers of the store as blobs.
+func exported(st *store.Store, layers []store.LayerInfo) []blob {
+	blobs := make([]blob, len(layers))
+	for i, l := range layers {
+		blobs[i] = blob{digest: l.DiffID, size: l.Size, open: func(ctx context.Context) (io.ReadCloser, int64, error) {
+			return streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error {
+				return st.ExportLayer(ctx, l.ID, w)
+			}), l.Size, nil
+		}}
+	}
+	return blobs
+}
+
+// intoStore puts one image into the store. The layers are unpacked in order, because each stands on the one below.
+func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
+	to := j.format(j.at, p.Format)
+	st, err := j.store()
+	if err != nil {
+		return Result{}, err
+	}
+	for i := range p.said {
+		if p.foreign(i) {
+			return Result{}, kimg.Errorf(kimg.ErrUnsupported, "", "media-type: layers[%d] is foreign; it is not fetched, and a store must unpack it", i)
+		}
+	}
+	var names []string
+	if name := j.dst.StringWithinTransport(); name != "" {
+		names = []string{name}
+	}
+	if names, err = store.NormalizeNames(names); err != nil {
+		return Result{}, err
+	}
+	var out written
+	err = st.Change(ctx, "convert", func(ctx context.Context, tx *store.Tx) error {
+		all := make([]moved, len(p.blobs))
+		var layers []store.LayerInfo
+		top := ""
+		for i, b := range p.blobs {
+			if all[i], top, err = j.unpack(ctx, tx, p, b, to, top); err != nil {
+				return kimg.Wrap(fmt.Sprintf("layers[%d]", i), err)
+			}
+			layers = append(layers, store.LayerInfo{ID: top, DiffID: all[i].diffID, Size: all[i].plain})
+		}
+		if out, err = j.document(p, to, all); err != nil {
+			return err
+		}
+		if j.o.Proof { // when the layers are in the store, and the image is not
+			tx.Record("proof", func(ctx context.Context) error { return j.prove(ctx, p, &out.Result, exported(st, layers)) })
+		}
+		tx.PutImage(store.ImageRecord{
+			Config: out.Config, Manifest: out.Manifest, ManifestType: out.mediaType, TopLayer: top, Names: names, Created: created(out.Config, to),
+		})
+		return nil
+	})
+	return out.Result, err
+}
+
+// unpack stages one layer on top of another and returns what it is and the new top.
+func (j *job) unpack(ctx context.Context, tx *store.Tx, p *picture, b blob, to convert.Format, parent string) (moved, string, error) {
+	if p.Format == convert.DockerV2S1 && j.o.Convert.EmptyLayers == convert.EmptyContent {
+		if m, err := j.layer(ctx, p, b, nil, nil); err != nil || m.empty {
+			return m, parent, err
+		}
+	}
+	body, size, err := b.open(ctx)
+	if err != nil {
+		return moved{}, "", err
+	}
+	defer body.Close()
+	if b.size >= 0 && size >= 0 && size != b.size {
+		return moved{}, "", sizeError(b, size)
+	}
+	var n int64
+	v, err := streamio.NewVerifier(&counted{j.watch(ctx, body), &n}, max(size, b.size), b.digest)
+	if err != nil {
+		return moved{}, "", err
+	}
+	var first prefix
+	layer, err := tx.StageLayer(ctx, parent, store.TarSource(io.TeeReader(v, &first)))
+	if err == nil {
+		_, err = io.Copy(io.Discard, v) // its end is where the digest is checked
+	}
+	if err != nil {
+		return moved{}, "", err
+	}
+	f := facts{size: n, compression: compression.Detect(first), diffID: layer.DiffID, plain: layer.Size}
+	m := moved{facts: f, form: j.at.shape(to, false)(f.compression)}
+	if m.form == asGzip {
+		m.form = asPlain // a store keeps no blobs: the layer is called what it is there
+	}
+	m.at = m.target(b)
+	return m, layer.ID, nil
+}
+
+// prefix keeps the first bytes written to it.
+type prefix []byte
+
+func (p *prefix) Write(b []byte) (int, error) {
+	*p = append(*p, b[:min(len(b), max(0, 6-len(*p)))]...)
+	return len(b), nil
+}
+
+// created is the time a configuration names; now is never it.
+func created(config []byte, f convert.Format) time.Time {
+	if c, err := convert.Parse(convert.Document{Format: f, Config: config}, nil); err == nil {
+		if t := c.Docker().Created; t != nil {
+			return *t
+		}
+	}
+	return time.Time{}
+}
+
+func newReader(data []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(data)) }
