@@ -176,7 +176,7 @@ func (p *pass) keep(w io.Writer) error {
 	}
 	raw := io.TeeReader(&counted{src, &p.n}, w)
 	if p.sum == nil {
-		_, err := copyAll(io.Discard, raw)
+		_, err := streamio.Copy(io.Discard, raw)
 		return err
 	}
 	return p.unpack(raw, p.sum)
@@ -214,10 +214,10 @@ func (p *pass) unpack(raw io.Reader, w io.Writer) error {
 		return err
 	}
 	defer plain.Close()
-	if _, err := copyAll(w, plain); err != nil {
+	if _, err := streamio.Copy(w, plain); err != nil {
 		return err
 	}
-	n, err := copyAll(io.Discard, raw)
+	n, err := streamio.Copy(io.Discard, raw)
 	if err == nil && n > 0 {
 		err = kimg.Errorf(kimg.ErrIntegrity, "", "layer-data: it goes on after its end")
 	}

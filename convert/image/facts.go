@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"hash"
-	"io"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -99,9 +98,4 @@ func (m *measure) facts(blob identity, a compression.Algorithm) facts {
 		f.diffID = digest.NewDigest(digest.SHA256, m.h)
 	}
 	return f
-}
-
-// copyAll copies with a large buffer, whatever the ends can do by themselves.
-func copyAll(w io.Writer, r io.Reader) (int64, error) {
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 }

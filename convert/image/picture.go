@@ -11,8 +11,8 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/strict"
 	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/internal/strict"
 )
 
 // picture is one image of a source: its documents, checked, and its layers, not read yet.
