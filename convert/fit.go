@@ -51,10 +51,10 @@ func fitManifest(doc Document, to Format, layers []Layer, diffIDs []digest.Diges
 	}
 	f.m = m
 	if to == DockerV2S1 && m.Config.URLs != nil {
-		f.add("config.urls", Lost, noPlace[to])
+		f.add("config.urls", Lost, noPlace(to))
 	}
 	if f.from != to { // what schema 2 and OCI share is all that schema 2 has
-		_, lost, err := prune(doc.Manifest, reflect.TypeFor[docker.Manifest](), noPlace[to])
+		_, lost, err := prune(doc.Manifest, reflect.TypeFor[docker.Manifest](), noPlace(to))
 		if err != nil {
 			return fitting{}, err
 		}
@@ -63,11 +63,15 @@ func fitManifest(doc Document, to Format, layers []Layer, diffIDs []digest.Diges
 	return f, nil
 }
 
-// noPlace says why a member of a manifest is lost.
-var noPlace = map[Format]string{
-	OCI:        "Docker does not define it, so nobody knows what it says",
-	DockerV2S2: "a Docker manifest has no place for it",
-	DockerV2S1: "a schema 1 manifest has no place for it",
+// noPlace says why a member of a manifest or an index is lost on the way into a format.
+func noPlace(f Format) string {
+	switch f {
+	case DockerV2S2:
+		return "schema 2 has no place for it"
+	case DockerV2S1:
+		return "schema 1 has no place for it"
+	}
+	return "Docker does not define it, so nobody knows what it says"
 }
 
 // layer returns the descriptor was of the source for the blob l of the destination.
@@ -109,7 +113,7 @@ func (f *fitting) layer(path string, was ispec.Descriptor, l Layer) (ispec.Descr
 	switch {
 	case f.to == DockerV2S1: // it has no label, but what it can hold depends on it
 		if now.URLs != nil {
-			f.add(path+".urls", Lost, noPlace[f.to])
+			f.add(path+".urls", Lost, noPlace(f.to))
 		}
 		now.MediaType, err = kind.mediaType(OCI)
 	case kind != had || f.from != f.to:

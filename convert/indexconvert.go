@@ -184,7 +184,7 @@ func (c *indexConversion) subject(d *ispec.Descriptor) *ispec.Descriptor {
 // losses reports the members that the other format has not, of the entries that are kept. What lists and OCI indexes
 // share is all that lists have; OCI reserves the name "features" of a platform, so that goes along.
 func (c *indexConversion) losses(data []byte, kept []bool) error {
-	_, lost, err := prune(data, reflect.TypeFor[docker.ManifestList](), noPlace[c.to])
+	_, lost, err := prune(data, reflect.TypeFor[docker.ManifestList](), noPlace(c.to))
 	for _, change := range lost {
 		i := 0
 		if n, _ := fmt.Sscanf(change.Path, "manifests[%d]", &i); n == 0 || kept[i] {

@@ -45,7 +45,7 @@ const (
 const ociConfig = `{"architecture":"arm64","os":"linux","rootfs":{"type":"layers","diff_ids":["` + diffA + `"]}}`
 
 // document makes an image of a configuration with n layers.
-func document(t testing.TB, f convert.Format, config string, n int) convert.Document {
+func document(t fataler, f convert.Format, config string, n int) convert.Document {
 	t.Helper()
 	layers := make([]convert.Layer, n)
 	for i := range layers {

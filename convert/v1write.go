@@ -130,7 +130,7 @@ func (w *v1Writer) readSteps() {
 
 // unknownSteps reports the members of history and rootfs that nobody knows.
 func (w *v1Writer) unknownSteps(members map[string]json.RawMessage) error {
-	p := pruner{why: noPlace[DockerV2S1]}
+	p := pruner{why: noPlace(DockerV2S1)}
 	_, err := p.value(members["rootfs"], reflect.TypeFor[docker.RootFS](), "rootfs")
 	if err == nil {
 		_, err = p.value(members["history"], reflect.TypeFor[[]docker.History](), "history")
