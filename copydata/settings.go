@@ -25,8 +25,8 @@ type Settings struct {
 // error, which may be fn's own, the state is as it was. Members of the configuration that fn leaves alone keep their
 // bytes, known or not. Nothing is written: see [CopyData.Save].
 //
-// The rules for the configuration are those of [convert.Config.Edit]; ids, names, paths and texts that are not valid
-// are class invalid.
+// The rules for the configuration are those of [Settings.Check] and [convert.Config.Edit]; ids, names, paths and texts
+// that are not valid are class invalid.
 func (c *CopyData) Update(fn func(*Settings) error) error {
 	s := Settings{
 		Image: c.config.Docker(), Annotations: map[string]string{}, LayerAnnotations: map[string]string{},
@@ -36,6 +36,9 @@ func (c *CopyData) Update(fn func(*Settings) error) error {
 	maps.Copy(s.LayerAnnotations, c.layerAnnotations)
 	if err := fn(&s); err != nil {
 		return err
+	}
+	if err := s.Check(Settings{Image: c.config.Docker(), Annotations: c.annotations}); err != nil {
+		return kimg.Wrap("container "+c.containerID, err)
 	}
 	next := *c
 	next.texts = texts{

@@ -44,10 +44,11 @@ var mayImport = []row{
 	{"convert/migrate", []string{"", "internal/", "convert", "convert/docker", "convert/image", "store", "store/archive", "store/layout", "store/transfer", "layerdiff/"}},
 	{"convert", []string{"", "internal/strict", "convert/docker"}},
 	{"copydata", []string{"", "internal/strict", "convert", "convert/docker"}},
+	{"copydata/edit", []string{"", "internal/strict", "convert/docker", "copydata"}},
 	{"layerdiff/", []string{"", "internal/", "layerdiff/"}},
 	{"store/", []string{"", "internal/", "convert", "convert/docker", "copydata", "layerdiff/", "store/"}},
 	{"commit", []string{"", "internal/", "convert", "convert/docker", "copydata", "layerdiff/", "store/"}},
-	{"cmd/", []string{"", "internal/", "convert/", "copydata", "layerdiff/", "store/", "commit", "cmd/"}},
+	{"cmd/", []string{"", "internal/", "convert/", "copydata/", "layerdiff/", "store/", "commit", "cmd/"}},
 	{"tests/", []string{"", "internal/", "convert/", "copydata", "layerdiff/", "store/", "commit", "tests/"}},
 }
 
@@ -78,7 +79,7 @@ func TestReach(t *testing.T) {
 	for _, p := range ours(t) {
 		self := rel(p.ImportPath)
 		cli := within(self, "cmd/") || within(self, "tests/")
-		pure := self == "copydata" || self == "convert" || self == "convert/docker"
+		pure := within(self, "copydata/") || self == "convert" || self == "convert/docker"
 		bounded := self == "internal/strict"
 		testing := self == "internal/testimage"
 		for _, dep := range p.Deps {
@@ -121,7 +122,7 @@ func TestPackageComments(t *testing.T) {
 // ceilings are the lines of code each part may have. They go down when a part is made simpler; one goes up only with a
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
-	".": 200, "convert": 3100, "convert/image": 1500, "copydata": 1100, "layerdiff": 2700, "store": 4400, "store/layout": 800, "store/archive": 900, "store/userns": 1800, "commit": 950,
+	".": 200, "convert": 3100, "convert/image": 1500, "copydata": 1400, "copydata/edit": 1050, "layerdiff": 2700, "store": 4400, "store/layout": 800, "store/archive": 900, "store/userns": 1800, "commit": 1050,
 	"cmd": 3900, "internal": 1950,
 }
 

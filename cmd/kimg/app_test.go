@@ -191,3 +191,8 @@ func TestJSONIsDocumented(t *testing.T) {
 		}
 	}
 }
+
+func isUsage(err error) bool {
+	var wrong usageError
+	return errors.As(err, &wrong)
+}

@@ -69,7 +69,7 @@ the environment, the same container gives the same image at any time.`,
 	f.StringArrayVarP(&o.annotation, "annotation", "a", nil, "annotation `name=value` of the manifest; may repeat")
 	f.StringArrayVar(&o.unsetAnnotation, "unsetannotation", nil, "remove the annotation `name`; may repeat")
 	f.StringArrayVarP(&o.label, "label", "l", nil, "label `name=value`; may repeat")
-	f.StringArrayVarP(&o.changes, "change", "c", nil, "carry out a Dockerfile `instruction` that changes the configuration; may repeat")
+	changeFlag(f, &o.changes)
 	f.StringVar(&o.iidFile, "iidfile", "", "write the image's ID to a `file`")
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was made to a JSON `file`")
 	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "leave out files that cannot be read, and list them")
@@ -95,7 +95,7 @@ func (o *commitOptions) check(list []string) error {
 	if err != nil {
 		return err
 	}
-	edits, err := setPairs("--label", labels, o.label)
+	edits, err := settings("label", o.label)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,6 @@ func (o *commitOptions) check(list []string) error {
 	if err != nil {
 		return err
 	}
-	edits = append(changes, edits...)
 	for _, dst := range list[1:] {
 		if err := o.destination(dst); err != nil {
 			return err
@@ -117,7 +116,7 @@ func (o *commitOptions) check(list []string) error {
 	}
 	o.options = commit.Options{
 		Format: format, Names: o.names, Author: o.author, Message: o.message, CreatedBy: o.createdBy, Created: created,
-		OmitHistory: o.omitHistory, Annotations: annotated, UnsetAnnotations: o.unsetAnnotation, Change: applyToImage(edits),
+		OmitHistory: o.omitHistory, Annotations: annotated, UnsetAnnotations: o.unsetAnnotation, Change: append(changes, edits...).ApplyTo,
 		Force: o.force, SkipUnreadable: o.skipUnreadable, Jobs: o.flags.jobs, Logger: o.log,
 	}
 	return nil
@@ -189,12 +188,12 @@ func moment(what string, seconds int64) (*time.Time, error) {
 }
 
 func (o *commitOptions) annotations() (map[string]string, error) {
-	edits, err := setPairs("--annotation", annotations, o.annotation)
+	edits, err := settings("annotation", o.annotation)
 	if err != nil {
 		return nil, err
 	}
 	var s copydata.Settings
-	err = apply(edits)(&s)
+	err = edits.Apply(&s)
 	return s.Annotations, err
 }
 

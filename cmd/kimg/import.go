@@ -43,7 +43,7 @@ tar on standard input.`,
 	f.StringVarP(&o.format, "format", "f", "oci", "`format` of the image: oci or docker")
 	f.StringVarP(&o.message, "message", "m", "", "`text` about the image")
 	f.StringVar(&o.platform, "platform", "", "the image is for `os/arch[/variant]` (default: this machine)")
-	f.StringArrayVarP(&o.changes, "change", "c", nil, "carry out a Dockerfile `instruction` that changes the configuration; may repeat")
+	changeFlag(f, &o.changes)
 	return cmd
 }
 
@@ -69,7 +69,7 @@ func (o *importOptions) check(list []string) error {
 		o.target = *platform
 	}
 	o.options = commit.Options{
-		Format: format, Message: o.message, CreatedBy: "kimg import", Created: created, Change: applyToImage(edits), Jobs: o.flags.jobs, Logger: o.log,
+		Format: format, Message: o.message, CreatedBy: "kimg import", Created: created, Change: edits.ApplyTo, Jobs: o.flags.jobs, Logger: o.log,
 	}
 	if len(list) > 1 {
 		name, err := imageName(list[1])

@@ -46,8 +46,8 @@ needs none: the command then just runs. The exit status of the command is passed
 
 func (o *unshareOptions) check([]string) error {
 	for _, m := range o.mounts {
-		if _, _, err := pair("--mount", m); err != nil {
-			return err
+		if name, _, ok := strings.Cut(m, "="); !ok || name == "" {
+			return usagef("--mount", "%s is not VARIABLE=CONTAINER", kimg.Quote(m))
 		}
 	}
 	return nil
