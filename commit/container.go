@@ -26,7 +26,7 @@ func Container(ctx context.Context, st *store.Store, id string, o Options) (Resu
 	if err != nil {
 		return Result{}, err
 	}
-	if err := p.measure(ctx); err != nil {
+	if err := measure(ctx, p.st, p.base); err != nil {
 		return Result{}, err
 	}
 	links, err := p.mayLink()

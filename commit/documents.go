@@ -28,10 +28,7 @@ func (p *plan) documents(blob layerdiff.Blob) (documents, error) {
 	if err != nil {
 		return documents{}, err
 	}
-	layers := make([]convert.Layer, 0, len(p.base)+1)
-	for _, l := range p.base {
-		layers = append(layers, convert.Layer{DiffID: l.DiffID, Digest: l.DiffID, Size: l.Size})
-	}
+	layers := asLayers(p.base)
 	if !blob.Empty {
 		layers = append(layers, convert.Layer{DiffID: blob.DiffID, Digest: blob.DiffID, Size: blob.Size, Annotations: p.state.LayerAnnotations()})
 	}
@@ -44,7 +41,7 @@ func (p *plan) documents(blob layerdiff.Blob) (documents, error) {
 func write(format convert.Format, config convert.Config, layers []convert.Layer, annotations map[string]string) (documents, error) {
 	var d documents
 	var err error
-	if d.config, d.report, err = config.JSON(format); err != nil {
+	if d.config, d.report, err = configJSON(config, format); err != nil {
 		return d, err
 	}
 	descriptor := ispec.Descriptor{Digest: digest.FromBytes(d.config), Size: int64(len(d.config))}
@@ -54,6 +51,16 @@ func write(format convert.Format, config convert.Config, layers []convert.Layer,
 	d.report = append(d.report, convert.ManifestLosses(format, layers, annotations)...)
 	d.diffIDs = config.Docker().RootFS.DiffIDs
 	return d, nil
+}
+
+// configJSON writes a configuration and says what the format changes in it, and what its readers will not hear.
+func configJSON(config convert.Config, format convert.Format) ([]byte, convert.Report, error) {
+	data, report, err := config.JSON(format)
+	if err != nil {
+		return nil, nil, err
+	}
+	ignored, err := config.Ignored(format)
+	return data, append(report, ignored...), err
 }
 
 // config is the container's configuration with the step that this commit is.

@@ -152,17 +152,17 @@ func (p *plan) diff(links bool) layerdiff.Options {
 	}
 }
 
-// measure fills in the sizes of base layers that the store does not know, by producing them once.
-func (p *plan) measure(ctx context.Context) error {
-	for i, l := range p.base {
+// measure fills in the sizes of layers that the store does not know, by producing them once.
+func measure(ctx context.Context, st *store.Store, layers []store.LayerInfo) error {
+	for i, l := range layers {
 		if l.Size >= 0 {
 			continue
 		}
 		var n counter
-		if err := p.st.ExportLayer(ctx, l.ID, &n); err != nil {
+		if err := st.ExportLayer(ctx, l.ID, &n); err != nil {
 			return err
 		}
-		p.base[i].Size = int64(n)
+		layers[i].Size = int64(n)
 	}
 	return nil
 }

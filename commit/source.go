@@ -27,7 +27,7 @@ func (r *containerRef) source(ctx context.Context) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.measure(ctx); err != nil {
+	if err := measure(ctx, p.st, p.base); err != nil {
 		return nil, err
 	}
 	s := &source{ref: r, plan: p}

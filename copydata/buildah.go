@@ -92,7 +92,7 @@ func (c *CopyData) take(b buildahState) (report convert.Report, err error) {
 	if len(b.After) > 0 {
 		report = append(report, convert.Change{Path: "history", Kind: convert.Changed, Why: "steps that buildah records after its commit come before it"})
 	}
-	err = c.Update(func(s *Settings) error {
+	err = c.update(func(s *Settings) error {
 		s.Annotations, s.HistoryComment, s.CreatedBy = b.Annotations, b.HistoryComment, b.CreatedBy
 		if b.MountPoint != "" {
 			s.MountPoint = b.MountPoint

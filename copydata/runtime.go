@@ -73,7 +73,7 @@ func FromRuntime(engine Engine, spec []byte, o Origin, containerID, name string)
 		return nil, nil, kimg.Wrap(object, damaged("process is missing"))
 	}
 	t := started{runtimeSpec: r, engine: engine, id: containerID}
-	if err := c.Update(t.override); err != nil {
+	if err := c.update(t.override); err != nil {
 		return nil, nil, kimg.Wrap(object, damaged("its settings are not valid (%s)", reason(err)))
 	}
 	c.edited = nil

@@ -28,6 +28,16 @@ type Settings struct {
 // The rules for the configuration are those of [Settings.Check] and [convert.Config.Edit]; ids, names, paths and texts
 // that are not valid are class invalid.
 func (c *CopyData) Update(fn func(*Settings) error) error {
+	return c.update(func(s *Settings) error {
+		if err := fn(s); err != nil {
+			return err
+		}
+		return kimg.Wrap(c.label(), s.Check(Settings{Image: c.config.Docker(), Annotations: c.annotations, LayerAnnotations: c.layerAnnotations}))
+	})
+}
+
+// update is Update for what another tool has accepted already.
+func (c *CopyData) update(fn func(*Settings) error) error {
 	s := Settings{
 		Image: c.config.Docker(), Annotations: map[string]string{}, LayerAnnotations: map[string]string{},
 		CreatedBy: c.createdBy, HistoryComment: c.historyComment, Name: c.name, MountPoint: c.mountPoint,
@@ -36,9 +46,6 @@ func (c *CopyData) Update(fn func(*Settings) error) error {
 	maps.Copy(s.LayerAnnotations, c.layerAnnotations)
 	if err := fn(&s); err != nil {
 		return err
-	}
-	if err := s.Check(Settings{Image: c.config.Docker(), Annotations: c.annotations}); err != nil {
-		return kimg.Wrap("container "+c.containerID, err)
 	}
 	next := *c
 	next.texts = texts{

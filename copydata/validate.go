@@ -53,6 +53,7 @@ func (s Settings) Check(was Settings) error {
 		{"config.Domainname", differs(o.Domainname, c.Domainname), hostname},
 		{"config.MacAddress", differs(o.MacAddress, c.MacAddress), func(s string) error { _, err := net.ParseMAC(s); return brief(err, "not a MAC address") }},
 		{"annotations", addedKeys(was.Annotations, s.Annotations), key},
+		{"layer-annotations", addedKeys(was.LayerAnnotations, s.LayerAnnotations), key},
 	} {
 		for _, value := range r.values {
 			if err := r.reason(value); err != nil {

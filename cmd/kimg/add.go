@@ -71,7 +71,7 @@ func (o *addOptions) run(ctx context.Context, st *store.Store, args []string) er
 	}
 	sources, dst := args[1:len(args)-1], args[len(args)-1]
 	if !path.IsAbs(dst) {
-		settings, err := state(st, c)
+		settings, err := o.state(ctx, st, c)
 		if err != nil {
 			return err
 		}

@@ -126,9 +126,14 @@ func (a *app) tell(ctx context.Context, made commit.Result) {
 	for _, skip := range made.Layer.LeftOut {
 		a.log.WarnContext(ctx, "left out of the image", "path", skip.Path, "reason", skip.Reason)
 	}
-	for _, change := range made.Report {
+	a.warn(ctx, "the format cannot say everything", made.Report)
+}
+
+// warn says what of a report people should know.
+func (a *app) warn(ctx context.Context, message string, report convert.Report) {
+	for _, change := range report {
 		if change.Kind == convert.Lost || change.Kind == convert.Warning {
-			a.log.WarnContext(ctx, "the format cannot say everything", "member", change.Path, "kind", string(change.Kind), "why", change.Why)
+			a.log.WarnContext(ctx, message, "member", change.Path, "kind", string(change.Kind), "why", change.Why)
 		}
 	}
 }

@@ -214,7 +214,7 @@ func (o *configOptions) run(ctx context.Context, st *store.Store, args []string)
 	if err != nil {
 		return err
 	}
-	settings, err := state(st, c)
+	settings, err := o.state(ctx, st, c)
 	if err != nil {
 		return err
 	}

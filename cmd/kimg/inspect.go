@@ -195,7 +195,7 @@ type idRangeJSON struct {
 }
 
 func (o *inspectOptions) container(ctx context.Context, st *store.Store, c *store.Container) error {
-	settings, err := state(st, c)
+	settings, err := o.state(ctx, st, c)
 	if err != nil && (!c.Foreign || o.raw || o.config) { // of another tool's container the record is shown
 		return err
 	}

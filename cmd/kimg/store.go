@@ -111,12 +111,10 @@ func container(ctx context.Context, st *store.Store, ref string) (*store.Contain
 	return c, c.WithMount(ctx, treecopy.Clear)
 }
 
-// state reads the state of a container that kimg made.
-func state(st *store.Store, c *store.Container) (*copydata.CopyData, error) {
-	if c.Foreign {
-		return nil, kimg.Errorf(kimg.ErrUnsupported, c.Name, "another tool made this container; its settings cannot be read")
-	}
-	s, err := copydata.Load(st.Dir(), c.ID)
+// state reads the state of a container, and says on standard error what could not be taken over from another tool.
+func (a *app) state(ctx context.Context, st *store.Store, c *store.Container) (*copydata.CopyData, error) {
+	s, report, err := st.CopyData(ctx, c.ID)
+	a.warn(ctx, "not everything could be taken over from the container of another tool", report)
 	return s, kimg.Wrap(c.Name, err)
 }
 
