@@ -8,6 +8,7 @@ import (
 
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/store/layout"
 )
 
 // Converter converts images and remembers what it has learnt about their blobs. It is safe for concurrent use.
@@ -16,6 +17,8 @@ type Converter struct {
 	memo   *memo
 	policy policy
 	slots  chan struct{} // one for each layer that may be moved at the same time
+
+	verified layout.Verified
 
 	mu sync.Mutex
 	st *store.Store // opened when a reference names it

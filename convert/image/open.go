@@ -79,9 +79,9 @@ func (c *Converter) openDestination(ctx context.Context, ref types.ImageReferenc
 	}
 	switch ref.Transport().Name() {
 	case transportDir:
-		return layout.CreateDir(ctx, ref.StringWithinTransport(), layout.Options{NoSync: c.o.NoSync})
+		return layout.CreateDir(ctx, ref.StringWithinTransport(), layout.Options{NoSync: c.o.NoSync, Verified: &c.verified})
 	case transportOCI:
-		return layout.CreateOCI(ctx, path, name, layout.Options{NoSync: c.o.NoSync})
+		return layout.CreateOCI(ctx, path, name, layout.Options{NoSync: c.o.NoSync, Verified: &c.verified})
 	case transportOCIArchive:
 		return archive.CreateOCI(ctx, path, name, archive.Options{NoSync: c.o.NoSync})
 	}

@@ -29,7 +29,8 @@ import (
 
 // Options say how an image is written.
 type Options struct {
-	NoSync bool // do not wait until the image is on disk
+	NoSync   bool      // do not wait until the image is on disk
+	Verified *Verified // what is known of blobs from writing other images; nil: nothing
 }
 
 // openRoot opens the directory that somebody named; links in path are followed.
