@@ -59,14 +59,17 @@ func membersOf(manifest []byte) (k kinds, err error) {
 }
 
 func (k kinds) ambiguous() error {
-	what, others := "a schema 2 or OCI manifest", k.has("fsLayers", "history")
-	switch {
-	case string(k.SchemaVersion) == "1":
+	var what string
+	var others []string
+	switch version := string(k.SchemaVersion); {
+	case version == "1":
 		what, others = "a schema 1 manifest", k.has("config", "layers", "manifests")
-	case k.Manifests != nil:
+	case version == "2" && k.Manifests != nil:
 		what, others = "an index", k.has("config", "layers", "fsLayers", "history")
+	case version == "2":
+		what, others = "a schema 2 or OCI manifest", k.has("fsLayers", "history")
 	}
-	if len(others) > 0 {
+	if others != nil {
 		return invalid("ambiguous: %s with the member %q", what, others[0])
 	}
 	return nil

@@ -77,7 +77,7 @@ func verify(s docker.V1Signature, payload string) (string, error) {
 			return "", badSignature("the key is not one of the algorithm")
 		}
 		if key.N.BitLen() > maxRSABits {
-			return "", limit("signature: an RSA key of %d bits, the limit is %d", key.N.BitLen(), maxRSABits)
+			return "", limit("too-big: an RSA key of %d bits, the limit is %d", key.N.BitLen(), maxRSABits)
 		}
 		good = rsa.VerifyPKCS1v15(key, hash, h.Sum(nil), signature) == nil
 	default:
