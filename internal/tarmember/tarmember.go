@@ -21,31 +21,31 @@ const (
 // Check refuses what must not come from input: names that are no paths, and overlay's own attributes, with which a tar
 // could make the merged tree show files of other layers. Class limit, unsafe, invalid, or unsupported for sparse members.
 func Check(h *tar.Header) error {
-	name := kimg.Escape(h.Name, 255)
-	for what, s := range map[string]string{"name": h.Name, "link": h.Linkname} {
+	for i, s := range []string{h.Name, h.Linkname} {
+		what := []string{"name", "link"}[i]
 		if len(s) > MaxName {
-			return kimg.Errorf(kimg.ErrLimit, name, "a member's %s of %d bytes, more than %d", what, len(s), MaxName)
+			return refuse(kimg.ErrLimit, h, "a member's %s of %d bytes, more than %d", what, len(s), MaxName)
 		}
 		if strings.Contains(s, "\x00") {
-			return kimg.Errorf(kimg.ErrUnsafe, name, "a zero byte in a member's %s", what)
+			return refuse(kimg.ErrUnsafe, h, "a zero byte in a member's %s", what)
 		}
 	}
 	if h.Name == "" {
 		return kimg.Errorf(kimg.ErrInvalid, "layer", "a member without a name")
 	}
 	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) >= math.MaxUint32 || int64(h.Gid) >= math.MaxUint32 {
-		return kimg.Errorf(kimg.ErrInvalid, name, "owner %d:%d is out of range", h.Uid, h.Gid)
+		return refuse(kimg.ErrInvalid, h, "owner %d:%d is out of range", h.Uid, h.Gid)
 	}
 	if h.Typeflag == tar.TypeGNUSparse {
-		return sparse(name)
+		return sparse(h)
 	}
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
-			return sparse(name)
+			return sparse(h)
 		}
 		attr := strings.TrimPrefix(strings.TrimPrefix(key, Xattr), "LIBARCHIVE.xattr.")
 		if attr != key && (strings.HasPrefix(attr, "trusted.overlay.") || strings.HasPrefix(attr, "user.overlay.")) {
-			return kimg.Errorf(kimg.ErrUnsafe, name, "carries the overlay attribute %s", kimg.Quote(attr))
+			return refuse(kimg.ErrUnsafe, h, "carries the overlay attribute %s", kimg.Quote(attr))
 		}
 	}
 	return nil
@@ -54,8 +54,12 @@ func Check(h *tar.Header) error {
 // Xattr is what comes before the name of an extended attribute in a PAX record.
 const Xattr = "SCHILY.xattr."
 
-func sparse(name string) error {
-	return kimg.Errorf(kimg.ErrUnsupported, name, "a sparse member: it cannot be given back byte for byte")
+func refuse(class kimg.Class, h *tar.Header, format string, args ...any) error {
+	return kimg.Errorf(class, kimg.Escape(h.Name, 255), format, args...)
+}
+
+func sparse(h *tar.Header) error {
+	return refuse(kimg.ErrUnsupported, h, "a sparse member: it cannot be given back byte for byte")
 }
 
 // Explain gives an error of archive/tar about the stream itself its class: integrity when the stream is cut short, invalid

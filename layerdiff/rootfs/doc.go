@@ -29,7 +29,7 @@
 //   - A member replaces what has its name, in lower layers and earlier in its own; only a directory over a directory keeps
 //     the content, and takes type, mode, owner, time and attributes from the member.
 //   - A directory a layer needs and has no member for is implied: it keeps what lower layers say about it, or is new with
-//     mode 0755 and owner 0:0. Its time is not counted, because every tool sets another; it counts again when a layer above
+//     mode 0755 and owner 0:0 (below a directory with setgid, tools may unpack it with setgid). Its time is not counted, because every tool sets another; it counts again when a layer above
 //     has a member for it.
 //   - A whiteout (.wh.NAME) takes the name out of the lower layers, an opaque marker (.wh..wh..opq) all names of its
 //     directory. Neither touches what its own layer holds, wherever in the stream that comes. Other names that begin with

@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -34,20 +35,22 @@ type Options struct {
 	UIDs, GIDs layerdiff.IDMap
 	// Implied lists more directories whose time is not counted, as in Proof.
 	Implied []string
+	// MaxNames is how many names a tree of layers may have, because each takes some 200 bytes of memory; 0 is 750,000.
+	MaxNames int
 }
 
 // Opener opens a layer as an uncompressed tar stream.
 type Opener = func(context.Context) (io.ReadCloser, error)
 
 // Layers returns the proof of an image from its layers, base first. Each is opened once, in order, read to its end and
-// closed. Nothing of the content is kept: memory grows with the number of names, of which there can be a million (class
-// limit). A layer that is no tar or cut short, or has a member that package tarmember or the package comment refuses, is
+// closed. Nothing of the content is kept: memory grows with the number of names, which Options
+// bound (class limit). A layer that is no tar or cut short, or has a member that package tarmember or the package comment refuses, is
 // an error that names the layer by its number; the base is 1.
 func Layers(ctx context.Context, layers []Opener, o Options) (Proof, error) {
-	m := newMerged()
+	m := newMerged(cmp.Or(o.MaxNames, 750_000))
 	buf := make([]byte, 64<<10)
 	for i, open := range layers {
-		m.layer = i + 1
+		m.layer = int32(i + 1)
 		if err := apply(ctx, m, open, buf); err != nil {
 			return Proof{}, kimg.Wrap(fmt.Sprintf("layer %d", i+1), err)
 		}

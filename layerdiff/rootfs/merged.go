@@ -8,20 +8,18 @@ import (
 	"github.com/kimg/kimg"
 )
 
-// maxNames bounds the memory of a merged tree, which is about 150 bytes for each name.
-const maxNames = 1_000_000
-
 // merged is the tree that the layers so far show. Names and files are apart, so that a file can have several names.
 type merged struct {
 	root  *node
-	layer int // the one being applied; the first is 1
+	layer int32 // the one being applied; the first is 1
 	names int
+	limit int // of names
 }
 
 // name is one name in a directory.
 type name struct {
 	*node
-	layer int // that has a member of this name, or implies it by one below
+	layer int32 // that has a member of this name, or implies it by one below
 }
 
 // node is one file. Of a directory everything is kept, because layers above can change its part in the digest; of
@@ -29,8 +27,8 @@ type name struct {
 type node struct {
 	dir    *directory
 	sum    sum
-	layer  int  // in which the file came to be
-	linked bool // it has had several names
+	layer  int32 // in which the file came to be
+	linked bool  // it has had several names
 }
 
 type directory struct {
@@ -38,9 +36,9 @@ type directory struct {
 	names map[string]name
 }
 
-func newMerged() *merged { return &merged{root: newDir(file{}, 0)} }
+func newMerged(limit int) *merged { return &merged{root: newDir(file{}, 0), limit: limit} }
 
-func newDir(f file, layer int) *node {
+func newDir(f file, layer int32) *node {
 	return &node{dir: &directory{file: f, names: map[string]name{}}, layer: layer}
 }
 
@@ -66,10 +64,10 @@ func (m *merged) put(path []string, n *node) error {
 }
 
 func (m *merged) set(parent *directory, base string, n *node) error {
-	if m.names++; m.names > maxNames {
-		return kimg.Errorf(kimg.ErrLimit, "layers", "a tree of more than %d names", maxNames)
+	if m.names++; m.names > m.limit {
+		return kimg.Errorf(kimg.ErrLimit, "layers", "a tree of more than %d names", m.limit)
 	}
-	parent.names[base] = name{n, m.layer}
+	parent.names[strings.Clone(base)] = name{n, m.layer} // base is part of a longer string
 	return nil
 }
 

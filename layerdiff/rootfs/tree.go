@@ -3,7 +3,7 @@ package rootfs
 import (
 	"context"
 	"crypto/sha256"
-	"slices"
+	"errors"
 
 	"golang.org/x/sys/unix"
 
@@ -28,7 +28,6 @@ func Tree(ctx context.Context, root string, o Options) (Proof, error) {
 	if err := w.dir(fd, ""); err != nil {
 		return Proof{}, err
 	}
-	slices.Sort(w.found)
 	return Proof{Digest: w.r.digest(), Entries: w.r.entries, Implied: w.found}, nil
 }
 
@@ -47,6 +46,10 @@ type walker struct {
 // dir takes what is in an open directory, which it closes. prefix is empty or ends in a slash.
 func (w *walker) dir(fd int, prefix string) error {
 	defer unix.Close(fd)
+	var before, after unix.Stat_t
+	if err := unix.Fstat(fd, &before); err != nil {
+		return reading(prefix, err)
+	}
 	names, err := atfs.ReadDir(fd)
 	if err != nil {
 		return reading(prefix, err)
@@ -59,9 +62,24 @@ func (w *walker) dir(fd int, prefix string) error {
 		if len(path) > tarmember.MaxName {
 			return kimg.Errorf(kimg.ErrLimit, kimg.Escape("/"+path, 255), "a path of more than %d bytes", tarmember.MaxName)
 		}
-		if err := w.name(fd, n.Name, path); err != nil {
+		err := w.name(fd, n.Name, path)
+		if errors.Is(err, unix.ENOENT) && n.Type == unix.DT_CHR {
+			continue // overlayfs lists a deletion that has nothing to delete, but does not show it
+		}
+		if err != nil {
 			return err
 		}
+	}
+	if err := unix.Fstat(fd, &after); err != nil {
+		return reading(prefix, err)
+	}
+	return unchanged(prefix, &before, &after)
+}
+
+// unchanged fails when a file is not what it was.
+func unchanged(path string, was, now *unix.Stat_t) error {
+	if now.Ino != was.Ino || now.Mode != was.Mode || now.Size != was.Size || now.Mtim != was.Mtim || now.Ctim != was.Ctim {
+		return kimg.Errorf(kimg.ErrBusy, kimg.Escape("/"+path, 255), "changed while it was read")
 	}
 	return nil
 }
@@ -155,10 +173,7 @@ func (w *walker) describe(f *file, at, fd int, base, path string, st *unix.Stat_
 	if err != nil {
 		return reading(path, err)
 	}
-	if now.Ino != st.Ino || now.Mode != st.Mode || now.Size != st.Size || now.Mtim != st.Mtim || now.Ctim != st.Ctim {
-		return kimg.Errorf(kimg.ErrBusy, kimg.Escape("/"+path, 255), "changed while it was read")
-	}
-	return nil
+	return unchanged(path, st, &now)
 }
 
 // content returns the digest of an open file's content.
