@@ -3,6 +3,7 @@ package convert_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -136,6 +137,88 @@ func FuzzParse(f *testing.F) {
 		back, err := edited.Edit(func(i *docker.Image) error { *i = img; return nil })
 		if err != nil || back.Edited() {
 			t.Fatalf("taken back: %v", err)
+		}
+	})
+}
+
+// FuzzConvert: no panic; an image that is accepted is converted to the same thing twice, the result is accepted, and on
+// the way back everything is as it was that neither report names.
+func FuzzConvert(f *testing.F) {
+	images, _ := sources(f)
+	rich := richDocument()
+	images["rich"], images["docker"] = rich, document(f, convert.DockerV2S2, dockerConfig, 2)
+	for _, doc := range images {
+		text := string(doc.Manifest)
+		if doc.Config != nil {
+			d := descriptor(string(doc.Config))
+			text = strings.NewReplacer(string(d.Digest), "DIGEST", fmt.Sprintf(`"size": %d,`, d.Size), `"size":SIZE,`,
+				fmt.Sprintf(`"size":%d,`, d.Size), `"size":SIZE,`, fmt.Sprintf(`"size": %d`+"\n", d.Size), `"size":SIZE`).Replace(text)
+		}
+		for n := range 6 {
+			f.Add([]byte(text), doc.Config, uint8(n))
+		}
+	}
+	f.Fuzz(func(t *testing.T, manifest, config []byte, choice uint8) {
+		d := descriptor(string(config))
+		manifest = []byte(strings.NewReplacer("DIGEST", string(d.Digest), "SIZE", fmt.Sprint(d.Size)).Replace(string(manifest)))
+		doc := convert.Document{Manifest: manifest, Config: config}
+		from, err := convert.Detect(manifest, "")
+		if err != nil {
+			oneLine(t, err)
+			return
+		}
+		var layers []convert.Layer
+		if from == convert.DockerV2S1 {
+			doc.Config = nil
+			s, err := convert.ParseSchema1(manifest)
+			if err != nil {
+				oneLine(t, err)
+				return
+			}
+			layers = []convert.Layer{}
+			for _, d := range s.Layers {
+				layers = append(layers, convert.Layer{Digest: d, Size: 7, DiffID: d, MediaType: docker.MediaTypeLayerGzip})
+			}
+		}
+		via := []convert.Format{convert.OCI, convert.DockerV2S2, convert.DockerV2S1}[choice%3]
+		o := convert.Options{DockerFields: convert.Keep(choice / 3 % 2)}
+		there, r1, err := convert.Convert(doc, via, layers, o)
+		if err != nil {
+			oneLine(t, err)
+			return
+		}
+		again, r, err := convert.Convert(doc, via, layers, o)
+		if err != nil || !bytes.Equal(again.Manifest, there.Manifest) || !bytes.Equal(again.Config, there.Config) || fmt.Sprint(r) != fmt.Sprint(r1) {
+			t.Fatal("not the same twice", err)
+		}
+		if via == convert.DockerV2S1 {
+			if _, err := convert.ParseSchema1(there.Manifest); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		if _, err := convert.Parse(there, nil); err != nil {
+			t.Fatal(err)
+		}
+		if from == via && len(r1) == 0 && (!bytes.Equal(there.Manifest, manifest) || !bytes.Equal(there.Config, config)) {
+			t.Fatal("changed without a report")
+		}
+		if from == convert.DockerV2S1 {
+			return
+		}
+		back, r2, err := convert.Convert(there, from, nil, convert.Options{})
+		if err != nil {
+			oneLine(t, err)
+			return
+		}
+		all := append(r1, r2...)
+		if want, got := rest(t, config, all), rest(t, back.Config, all); want != got {
+			t.Fatalf("%v\n%s\n%s", all, want, got)
+		}
+		// Labels follow the format, and a new configuration has a new digest.
+		others := []string{"mediaType", "config.mediaType", "config.digest", "config.size", "layers[].mediaType"}
+		if want, got := rest(t, manifest, all, others...), rest(t, back.Manifest, all, others...); want != got {
+			t.Fatalf("%v\n%s\n%s", all, want, got)
 		}
 	})
 }

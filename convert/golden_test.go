@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 const seed = 3
 
 // sources makes one image in each format, which says all that the format can say.
-func sources(t *testing.T) (images map[convert.Format]convert.Document, layers map[convert.Format][]convert.Layer) {
+func sources(t testing.TB) (images map[convert.Format]convert.Document, layers map[convert.Format][]convert.Layer) {
 	v1 := testimage.NewV1(testimage.V1Options{Seed: seed, Layers: 2, Empty: 2, Signed: true, Compression: []string{"gzip", "plain"}})
 	images = map[convert.Format]convert.Document{convert.DockerV2S1: {Manifest: v1.Manifest}}
 	layers = map[convert.Format][]convert.Layer{convert.DockerV2S1: v1Layers(t, v1)}
@@ -61,7 +61,7 @@ func sources(t *testing.T) (images map[convert.Format]convert.Document, layers m
 }
 
 // written writes a source.
-func written(t *testing.T, f convert.Format, config, more map[string]any, layers []ispec.Descriptor) convert.Document {
+func written(t testing.TB, f convert.Format, config, more map[string]any, layers []ispec.Descriptor) convert.Document {
 	doc := convert.Document{Config: indented(t, config)}
 	list := []convert.Layer{}
 	for _, l := range layers {
@@ -82,7 +82,7 @@ func written(t *testing.T, f convert.Format, config, more map[string]any, layers
 	return doc
 }
 
-func indented(t *testing.T, v any) []byte {
+func indented(t testing.TB, v any) []byte {
 	data, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
 		t.Fatal(err)

@@ -107,10 +107,16 @@ func parseIndex(data []byte) (Format, index, error) {
 // decodeIndex reads an index of a known format.
 func decodeIndex(data []byte, f Format) (x index, err error) {
 	if f == OCI {
-		return x, strict.UnmarshalExact(data, &x)
+		if err := strict.UnmarshalExact(data, &x); err != nil {
+			return index{}, err
+		}
+		return x, haveSizes(data, f)
 	}
 	var list docker.ManifestList
 	if err := strict.UnmarshalExact(data, &list); err != nil {
+		return index{}, err
+	}
+	if err := haveSizes(data, f); err != nil {
 		return index{}, err
 	}
 	x = index{SchemaVersion: list.SchemaVersion, MediaType: list.MediaType}

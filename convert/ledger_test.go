@@ -11,6 +11,7 @@ import (
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/convert/docker"
 )
 
@@ -80,6 +81,23 @@ docker  rootfs rootfs.diff_ids rootfs.type
 docker  history history[].author history[].comment history[].created history[].created_by history[].empty_layer
 `
 
+// A schema 1 manifest against one of schema 2. Of the first, name, tag and architecture are given by the options or the
+// configuration when it is written, and the two lists are rebuilt; a signature is never carried over.
+var v1ManifestLedger = `
+both    schemaVersion
+v1      name tag architecture fsLayers fsLayers[].blobSum history history[].v1Compatibility
+v1      signatures signatures[].header signatures[].header.alg signatures[].header.x5c signatures[].header.jwk
+v1      signatures[].header.jwk.kty signatures[].header.jwk.kid signatures[].header.jwk.crv signatures[].header.jwk.x
+v1      signatures[].header.jwk.y signatures[].header.jwk.n signatures[].header.jwk.e signatures[].protected signatures[].signature
+docker  mediaType config config.mediaType config.digest config.size config.urls
+docker  layers layers[].mediaType layers[].digest layers[].size layers[].urls
+`
+
+// What a signature says of itself is used to find the payload, and goes nowhere.
+var v1ProtectedLedger = `
+v1  formatLength formatTail time
+`
+
 func TestLedger(t *testing.T) {
 	for _, l := range []struct {
 		name, ledger string
@@ -89,6 +107,8 @@ func TestLedger(t *testing.T) {
 		{"manifest", manifestLedger, map[string]any{"oci": ispec.Manifest{}, "docker": docker.Manifest{}}},
 		{"index", indexLedger, map[string]any{"oci": ispec.Index{}, "docker": docker.ManifestList{}}},
 		{"schema 1", v1Ledger, map[string]any{"v1": docker.V1Image{}, "docker": docker.Image{}}},
+		{"schema 1 manifest", v1ManifestLedger, map[string]any{"v1": docker.V1Manifest{}, "docker": docker.Manifest{}}},
+		{"schema 1 signature", v1ProtectedLedger, map[string]any{"v1": docker.V1Protected{}}},
 	} {
 		placed := ledger(t, l.ledger)
 		found := map[string]string{}
@@ -162,6 +182,22 @@ func TestDockerIsASuperset(t *testing.T) {
 	for path, place := range ledger(t, imageLedger) {
 		if place != "both" && place != "docker" {
 			t.Errorf("%s is %s", path, place)
+		}
+	}
+}
+
+// The index that conversions work on has all that either kind has, and nothing else.
+func TestIndexIsTheUnion(t *testing.T) {
+	placed := ledger(t, indexLedger)
+	found := map[string]bool{}
+	for _, p := range paths(convert.IndexType, "") {
+		if found[p] = true; placed[p] == "" {
+			t.Errorf("%s is in neither", p)
+		}
+	}
+	for p := range placed {
+		if !found[p] {
+			t.Errorf("%s is missing", p)
 		}
 	}
 }

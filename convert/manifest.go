@@ -86,7 +86,45 @@ func decodeManifest(data []byte, f Format) (m ispec.Manifest, err error) {
 	default:
 		err = kimg.Errorf(kimg.ErrUnsupported, "", "schema-version: a schema 1 manifest has no configuration and no list of layers to view")
 	}
+	if err == nil {
+		err = haveSizes(data, f)
+	}
 	return m, err
+}
+
+// sized is a descriptor that may lack its size.
+type sized struct {
+	Size *int64 `json:"size"`
+}
+
+// haveSizes refuses descriptors without a size, in a manifest or an index that was decoded before. Go reads zero there,
+// other readers do not ask.
+func haveSizes(data []byte, f Format) error {
+	var all struct {
+		Config    *sized          `json:"config"`
+		Layers    []sized         `json:"layers"`
+		Manifests []sized         `json:"manifests"`
+		Subject   json.RawMessage `json:"subject"` // unknown to Docker, so it may be anything there
+	}
+	err := json.Unmarshal(data, &all)
+	var subject *sized
+	if err == nil && f == OCI && all.Subject != nil {
+		err = json.Unmarshal(all.Subject, &subject)
+	}
+	if err != nil {
+		return invalid("json-type: a descriptor is not an object")
+	}
+	for i, d := range append(all.Layers, all.Manifests...) {
+		if d.Size == nil {
+			return invalid("size: entry %d has none", i)
+		}
+	}
+	for _, d := range []*sized{all.Config, subject} {
+		if d != nil && d.Size == nil {
+			return invalid("size: config or subject has none")
+		}
+	}
+	return nil
 }
 
 func fromDocker(d docker.Manifest) ispec.Manifest {

@@ -128,6 +128,8 @@ func TestParseManifestRefuses(t *testing.T) {
 		{`image.config.v1+json`, `artifact.config.v1+json`, kimg.ErrUnsupported, "not-an-image"},
 		{`application/vnd.oci.image.config.v1+json`, ``, kimg.ErrUnsupported, "not-an-image"},
 		{`application/vnd.oci.image.config.v1+json`, docker.MediaTypeConfig, kimg.ErrInvalid, "media-type"},
+		{`,"size":7`, ``, kimg.ErrInvalid, "size: config"},
+		{`,"size":1`, ``, kimg.ErrInvalid, "size: entry 0"},
 		{`"size":7`, `"size":-1`, kimg.ErrInvalid, "size"},
 		{`"size":7`, `"size":4194305`, kimg.ErrLimit, "too-big"},
 		{`"size":7`, `"size":"7"`, kimg.ErrInvalid, "json-type"},

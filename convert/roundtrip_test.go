@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,11 +21,14 @@ type fataler interface {
 	Fatal(...any)
 }
 
-// rest is what a document says but for the members that a report names, in one spelling. Members that say nothing are
-// left out.
-func rest(t fataler, document []byte, r convert.Report) string {
+// rest is what a document says but for the members that a report names and others ("layers[].mediaType"), in one
+// spelling. Members that say nothing are left out.
+func rest(t fataler, document []byte, r convert.Report, others ...string) string {
 	t.Helper()
 	gone := map[string]bool{}
+	for _, path := range others {
+		gone[strings.ToLower(path)] = true
+	}
 	for _, c := range r {
 		if c.Kind != convert.Warning {
 			gone[strings.ToLower(c.Path)] = true
@@ -43,12 +47,14 @@ func rest(t fataler, document []byte, r convert.Report) string {
 	return string(out)
 }
 
+var number = regexp.MustCompile(`\[[0-9]+\]`)
+
 func left(v any, at string, gone map[string]bool) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for key, e := range v {
 			path := strings.TrimPrefix(at+"."+strings.ToLower(key), ".")
-			if e = left(e, path, gone); gone[path] || e == nil || e == "" {
+			if e = left(e, path, gone); gone[path] || gone[number.ReplaceAllString(path, "[]")] || e == nil || e == "" {
 				delete(v, key)
 				continue
 			}
