@@ -1,0 +1,47 @@
+package archive
+
+import (
+	"context"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/store/layout"
+)
+
+// OpenOCI opens the image called name in an oci-archive; name means what it means for layout.OpenOCI. The caller closes
+// the source.
+func OpenOCI(ctx context.Context, path, name string, o Options) (*Source, error) {
+	return open(ctx, path, o, func(s *Source) error { return s.openOCI(name) })
+}
+
+func (s *Source) openOCI(name string) error {
+	version, err := s.tar.read(ispec.ImageLayoutFile, 64<<10)
+	if err == nil {
+		err = layout.CheckVersion(version)
+	}
+	if err != nil && kimg.ClassOf(err) != kimg.ErrNotFound { // some writers leave it out
+		return err
+	}
+	index, err := s.tar.read(ispec.ImageIndexFile, 4<<20)
+	if kimg.ClassOf(err) == kimg.ErrNotFound {
+		return kimg.Errorf(kimg.ErrInvalid, "", "not-an-image: there is no %s in the archive", ispec.ImageIndexFile)
+	}
+	if err != nil {
+		return err
+	}
+	desc, err := layout.Select(index, name)
+	if err != nil {
+		return err
+	}
+	m, err := s.tar.findBlob(desc.Digest)
+	if err != nil {
+		return err
+	}
+	if err := layout.CheckSize(desc, m.size); err != nil {
+		return err
+	}
+	s.isOCI = true
+	s.manifest, err = s.tar.document(m, desc.Digest)
+	return err
+}
