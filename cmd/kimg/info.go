@@ -4,18 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/containers/image/v5/signature"
-	"github.com/containers/storage/pkg/homedir"
 	"github.com/containers/storage/pkg/unshare"
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg"
+	convertimage "github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/store"
 	"github.com/kimg/kimg/store/userns"
 )
@@ -105,10 +103,7 @@ func reason(why string) string {
 // policy finds the signature policy that is in force: the flag's, the user's, the system's, else the built-in one, which
 // accepts everything.
 func (a *app) policy() (policyJSON, error) {
-	file := a.flags.signaturePolicy
-	if file == "" {
-		file = systemPolicy()
-	}
+	file := convertimage.PolicyFile(a.systemContext())
 	if file == "" {
 		return policyJSON{Default: "accept"}, nil
 	}
@@ -120,16 +115,6 @@ func (a *app) policy() (policyJSON, error) {
 		return policyJSON{}, kimg.Errorf(kimg.ErrInvalid, file, "%w", err)
 	}
 	return policyJSON{File: file, Default: policyWord(p.Default)}, nil
-}
-
-// systemPolicy returns the policy file the image library reads, empty when there is none: the user's, else the system's.
-func systemPolicy() string {
-	for _, f := range []string{filepath.Join(homedir.Get(), ".config/containers/policy.json"), "/etc/containers/policy.json"} {
-		if _, err := os.Stat(f); err == nil {
-			return f
-		}
-	}
-	return ""
 }
 
 // policyWord says in one word what a list of requirements asks for.

@@ -38,10 +38,7 @@ func (a *app) withStore(ns namespace, check func(args []string) error, run store
 		if err := a.enter(ns); err != nil {
 			return err
 		}
-		st, err := store.Open(store.Options{
-			Root: a.flags.root, RunRoot: a.flags.runRoot, Driver: a.flags.driver, DriverOptions: a.flags.driverOptions,
-			NoSync: a.flags.noSync, Logger: a.log,
-		})
+		st, err := a.openStore()
 		if err != nil {
 			return err
 		}
@@ -52,6 +49,14 @@ func (a *app) withStore(ns namespace, check func(args []string) error, run store
 		}()
 		return run(cmd.Context(), st, args)
 	}
+}
+
+// openStore opens the store the global flags name. The caller closes it.
+func (a *app) openStore() (*store.Store, error) {
+	return store.Open(store.Options{
+		Root: a.flags.root, RunRoot: a.flags.runRoot, Driver: a.flags.driver, DriverOptions: a.flags.driverOptions,
+		NoSync: a.flags.noSync, Logger: a.log,
+	})
 }
 
 // enter runs this very command line again inside a user namespace when its user needs one, and passes on its status.

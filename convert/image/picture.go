@@ -115,11 +115,16 @@ func (p *picture) findBlobs(ctx context.Context, src Source) error {
 		return err
 	}
 	for _, l := range p.said {
-		p.blobs = append(p.blobs, blob{digest: l.Digest, size: l.Size, open: func(ctx context.Context) (io.ReadCloser, int64, error) {
-			return src.Blob(ctx, l.Digest)
-		}})
+		p.blobs = append(p.blobs, blobOf(src, l.Digest, l.Size))
 	}
 	return nil
+}
+
+// blobOf is a blob that a source has under its own digest.
+func blobOf(src Source, d digest.Digest, size int64) blob {
+	return blob{digest: d, size: size, open: func(ctx context.Context) (io.ReadCloser, int64, error) {
+		return src.Blob(ctx, d)
+	}}
 }
 
 // foreign reports whether a layer must not be distributed, so that only its descriptor is taken.
