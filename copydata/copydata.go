@@ -129,13 +129,13 @@ func (c *CopyData) fromImage(o Origin) error {
 		return kimg.Wrap(imageLabel(o), err)
 	}
 	c.config, c.base = config, config
-	c.source = convert.Document{Format: config.Format(), Manifest: bytes.Clone(o.Manifest), Config: config.Source()}
+	c.source = convert.Document{Format: config.Format(), Manifest: bytes.Clone(o.Manifest), Config: bytes.Clone(o.Config)}
 	c.annotations = maps.Clone(o.IndexAnnotations)
-	if config.Format() == convert.DockerV2S1 {
+	switch {
+	case config.Format() == convert.DockerV2S1:
 		c.diffIDs = slices.Clone(o.DiffIDs)
 		return nil
-	}
-	if o.Manifest == nil {
+	case o.Manifest == nil:
 		return nil
 	}
 	view, err := convert.ParseManifest(o.Manifest)

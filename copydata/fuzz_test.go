@@ -3,6 +3,7 @@ package copydata_test
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -10,12 +11,19 @@ import (
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/copydata"
+	"github.com/kimg/kimg/internal/testimage"
 )
 
-// FuzzLoad: whatever a state file holds, reading it never panics; a refusal is class state in one line; and what is
+// FuzzState: whatever a state file holds, reading it never panics; a refusal is class state in one line; and what is
 // accepted can be saved, loads as the same, and keeps the members nobody knows.
-func FuzzLoad(f *testing.F) {
-	for _, o := range []copydata.Origin{{OS: "linux", Arch: "amd64"}, origin(f, convert.OCI), origin(f, convert.DockerV2S2)} {
+func FuzzState(f *testing.F) {
+	v1, _ := schema1(testimage.V1Options{Seed: 1, Layers: 2, Empty: 1})
+	if old, err := os.ReadFile("testdata/schema1.json"); err != nil {
+		f.Fatal(err)
+	} else {
+		f.Add(old)
+	}
+	for _, o := range []copydata.Origin{{OS: "linux", Arch: "amd64"}, origin(f, convert.OCI), origin(f, convert.DockerV2S2), v1} {
 		c, dir := saved(f, o)
 		f.Add(content(f, dir))
 		err := c.Update(func(s *copydata.Settings) error {
@@ -80,4 +88,37 @@ func sameMeaning(t *testing.T, a, b []byte) bool {
 		}
 	}
 	return reflect.DeepEqual(values[0], values[1])
+}
+
+// FuzzForeign: whatever lies where buildah, podman and CRI-O keep their files, reading it never panics, a refusal is class
+// state in one line, and what is accepted can be saved and loaded.
+func FuzzForeign(f *testing.F) {
+	f.Add([]byte(buildahFile))
+	f.Add([]byte(runtimeFile))
+	f.Add([]byte("{}"))
+	f.Add([]byte(`{"process":{"args":["/init","--","x"],"env":["=","A","A=1","A=2"],"cwd":"x","user":{"uid":4294967295}}}`))
+	o := origin(f, convert.OCI)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, read := range []func() (*copydata.CopyData, convert.Report, error){
+			func() (*copydata.CopyData, convert.Report, error) { return copydata.FromBuildah(data, o, ctr, "n") },
+			func() (*copydata.CopyData, convert.Report, error) {
+				return copydata.FromRuntime(copydata.Podman, data, o, ctr, "n")
+			},
+		} {
+			c, _, err := read()
+			if err != nil {
+				if kimg.ClassOf(err) != kimg.ErrState || strings.ContainsAny(err.Error(), "\n\r\x00\x1b") || len(err.Error()) > 500 {
+					t.Fatalf("class %s: %q", kimg.ClassOf(err), err)
+				}
+				continue
+			}
+			dir := &copydata.Memory{}
+			if err := c.Save(dir); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := copydata.Load(dir, ctr); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
