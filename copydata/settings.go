@@ -32,7 +32,12 @@ func (c *CopyData) Update(fn func(*Settings) error) error {
 		if err := fn(s); err != nil {
 			return err
 		}
-		return kimg.Wrap(c.label(), s.Check(Settings{Image: c.config.Docker(), Annotations: c.annotations, LayerAnnotations: c.layerAnnotations}))
+		was := Settings{Image: c.config.Docker(), Annotations: c.annotations, LayerAnnotations: c.layerAnnotations}
+		err := s.Check(was)
+		if was.Image = c.base.Docker(); err != nil && s.Check(was) == nil {
+			return nil // back to what the image came with, valid or not
+		}
+		return kimg.Wrap(c.label(), err)
 	})
 }
 
