@@ -39,12 +39,14 @@ fuzz: ## every fuzz target, FUZZTIME each (default 30s)
 
 cross: ## the other processor, and what must build on other systems
 	GOARCH=arm64 go build -o /dev/null ./cmd/kimg
-	for os in darwin windows; do GOOS=$$os go build ./convert/... ./copydata; done
+	for os in linux darwin windows; do for arch in amd64 arm64; do \
+		GOOS=$$os GOARCH=$$arch go build ./convert ./convert/docker ./copydata/... || exit 1; done; done
 
-bench: ## Go benchmarks
+bench: build ## Go benchmarks, and fifty conversions against skopeo
 	go test -run='^$$' -bench=. -benchmem ./...
+	go run ./tests/bench -convert
 
-bench-compare: build ## kimg against the floor and buildah, paired runs
+bench-compare: build ## kimg commit against the floor and buildah, paired runs
 	go run ./tests/bench
 
 lint: ## gofmt, go vet, staticcheck

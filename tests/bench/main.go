@@ -1,9 +1,10 @@
-// Command bench compares kimg commit with the floor (tar, hash and untar in a pipe) and with the machine's buildah: paired
-// runs in alternating order, fresh content in every run, medians. It prints numbers and judges nothing; a number over its
-// bar is marked.
+// Command bench compares kimg commit with the floor (tar, hash and untar in a pipe) and with the machine's buildah, and with
+// -convert kimg convert with the machine's skopeo: paired runs in alternating order, fresh content in every run, medians.
+// It prints numbers and judges nothing; a number over its bar is marked.
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
@@ -42,8 +43,16 @@ func main() {
 	flag.BoolVar(&b.buildah, "buildah", true, "measure the machine's buildah too")
 	flag.IntVar(&b.rounds, "rounds", 0, "rounds per workload; 0: each workload's own number")
 	only := flag.String("only", "", "only workloads whose name contains this")
+	conversions := flag.Bool("convert", false, "measure conversions instead of commits, in -memory")
+	cold := flag.Int("cold", 1, "rounds of conversions without skopeo's cache, which take minutes")
 	flag.Parse()
-	if err := b.run(*only); err != nil {
+	err := error(nil)
+	if *conversions {
+		err = b.convert(b.memory, cmp.Or(b.rounds, 5), *cold)
+	} else {
+		err = b.run(*only)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

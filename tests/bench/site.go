@@ -197,8 +197,9 @@ func (s *site) helper(name string, args ...string) error {
 // usage is what one run took.
 type usage struct {
 	wall    time.Duration
-	peak    int64 // KiB, of the largest process
-	written int64 // bytes dirtied on disks by all processes
+	cpu     time.Duration // user and system, of all processes
+	peak    int64         // KiB, of the largest process
+	written int64         // bytes dirtied on disks by all processes
 }
 
 // timed runs a command to its end.
@@ -218,6 +219,7 @@ func timed(env []string, argv ...string) (usage, error) {
 		return u, errors.New("no resource usage on this system")
 	}
 	u.peak, u.written = r.Maxrss, r.Oublock*512
+	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return u, nil
 }
 
@@ -239,8 +241,11 @@ func median(runs []usage) time.Duration {
 	if len(runs) == 0 {
 		return 0
 	}
-	all := wall(runs)
-	return (all[len(all)/2] + all[(len(all)-1)/2]) / 2
+	return middle(wall(runs))
+}
+
+func middle(sorted []time.Duration) time.Duration {
+	return (sorted[len(sorted)/2] + sorted[(len(sorted)-1)/2]) / 2
 }
 
 func peak(runs []usage) (most int64) {
