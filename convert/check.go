@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"unicode/utf8"
@@ -67,6 +68,41 @@ func checkLayers(img docker.Image, layers int, diffIDs []digest.Digest) error {
 	for i, id := range diffIDs {
 		if id != said[i] {
 			return kimg.Errorf(kimg.ErrIntegrity, "", "diff-id: rootfs.diff_ids[%d] is not the digest of the layer", i)
+		}
+	}
+	return nil
+}
+
+// sized is a descriptor that may lack its size.
+type sized struct {
+	Size *int64 `json:"size"`
+}
+
+// haveSizes refuses descriptors without a size, in a manifest or an index that was decoded before. Go reads zero there,
+// other readers do not ask.
+func haveSizes(data []byte, f Format) error {
+	var all struct {
+		Config    *sized          `json:"config"`
+		Layers    []sized         `json:"layers"`
+		Manifests []sized         `json:"manifests"`
+		Subject   json.RawMessage `json:"subject"` // unknown to Docker, so it may be anything there
+	}
+	err := json.Unmarshal(data, &all)
+	var subject *sized
+	if err == nil && f == OCI && all.Subject != nil {
+		err = json.Unmarshal(all.Subject, &subject)
+	}
+	if err != nil {
+		return invalid("json-type: a descriptor is not an object")
+	}
+	for i, d := range append(all.Layers, all.Manifests...) {
+		if d.Size == nil {
+			return invalid("size: entry %d has none", i)
+		}
+	}
+	for _, d := range []*sized{all.Config, subject} {
+		if d != nil && d.Size == nil {
+			return invalid("size: config or subject has none")
 		}
 	}
 	return nil

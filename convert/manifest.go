@@ -92,41 +92,6 @@ func decodeManifest(data []byte, f Format) (m ispec.Manifest, err error) {
 	return m, err
 }
 
-// sized is a descriptor that may lack its size.
-type sized struct {
-	Size *int64 `json:"size"`
-}
-
-// haveSizes refuses descriptors without a size, in a manifest or an index that was decoded before. Go reads zero there,
-// other readers do not ask.
-func haveSizes(data []byte, f Format) error {
-	var all struct {
-		Config    *sized          `json:"config"`
-		Layers    []sized         `json:"layers"`
-		Manifests []sized         `json:"manifests"`
-		Subject   json.RawMessage `json:"subject"` // unknown to Docker, so it may be anything there
-	}
-	err := json.Unmarshal(data, &all)
-	var subject *sized
-	if err == nil && f == OCI && all.Subject != nil {
-		err = json.Unmarshal(all.Subject, &subject)
-	}
-	if err != nil {
-		return invalid("json-type: a descriptor is not an object")
-	}
-	for i, d := range append(all.Layers, all.Manifests...) {
-		if d.Size == nil {
-			return invalid("size: entry %d has none", i)
-		}
-	}
-	for _, d := range []*sized{all.Config, subject} {
-		if d != nil && d.Size == nil {
-			return invalid("size: config or subject has none")
-		}
-	}
-	return nil
-}
-
 func fromDocker(d docker.Manifest) ispec.Manifest {
 	m := ispec.Manifest{MediaType: d.MediaType, Config: ispec.Descriptor{
 		MediaType: d.Config.MediaType, Digest: d.Config.Digest, Size: d.Config.Size, URLs: d.Config.URLs,
