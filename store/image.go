@@ -162,11 +162,7 @@ func (i *Image) Layers(ctx context.Context) ([]LayerInfo, error) {
 	}
 	infos := make([]LayerInfo, 0, len(chain))
 	for _, l := range slices.Backward(chain) {
-		size := l.UncompressedSize
-		if l.UncompressedDigest == "" && l.TOCDigest == "" {
-			size = -1
-		}
-		infos = append(infos, LayerInfo{ID: l.ID, DiffID: l.UncompressedDigest, Size: size})
+		infos = append(infos, layerInfo(l))
 	}
 	return infos, nil
 }

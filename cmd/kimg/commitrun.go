@@ -145,6 +145,14 @@ type reportJSON struct {
 	Why  string       `json:"why"`
 }
 
+func newReport(report convert.Report) []reportJSON {
+	list := []reportJSON{}
+	for _, c := range report {
+		list = append(list, reportJSON{c.Path, c.Kind, c.Why})
+	}
+	return list
+}
+
 // commitJSON is what a commit made. The members with dots are those that other builders write into metadata files.
 type commitJSON struct {
 	ID             string          `json:"id"`
@@ -164,11 +172,8 @@ type commitJSON struct {
 func newCommitJSON(r commit.Result, copies []types.ImageReference) commitJSON {
 	j := commitJSON{
 		ID: r.ImageID, Names: orEmpty(r.Names), ManifestDigest: r.ManifestDigest, ConfigDigest: r.ConfigDigest,
-		DiffIDs: orEmpty(r.DiffIDs), Layer: newLayerJSON(r.Layer), Report: []reportJSON{}, Removed: r.Removed,
+		DiffIDs: orEmpty(r.DiffIDs), Layer: newLayerJSON(r.Layer), Report: newReport(r.Report), Removed: r.Removed,
 		ImageDigest: r.ManifestDigest, ImageConfig: r.ConfigDigest,
-	}
-	for _, c := range r.Report {
-		j.Report = append(j.Report, reportJSON{c.Path, c.Kind, c.Why})
 	}
 	names := append([]string{}, r.Names...)
 	for _, ref := range copies {

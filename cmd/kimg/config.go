@@ -122,6 +122,9 @@ func (o *configOptions) check([]string) error {
 		if !o.flags.Changed(s.Name) || o.image != "" && s.Name == "created-by" {
 			continue
 		}
+		if o.image != "" && s.Name == "history-comment" {
+			return usagef("--history-comment", "an image is not committed")
+		}
 		e, err := setting(s, *o.values[s.Name])
 		if err != nil {
 			return err

@@ -30,7 +30,10 @@ func newInspect(a *app) *cobra.Command {
 		Use:   "inspect [flags] CTR|IMAGE",
 		Short: "Print everything about a container or an image as JSON",
 		Long: `Print everything about a container or an image as JSON. A name that both have means the container. --raw and --config print the
-documents of an image byte for byte; of a container they print those of the image it was made from.`,
+documents of an image byte for byte; of a container they print those of the image it was made from.
+
+Both are shown as Docker and as OCI see them, and under losses with what an image would lose, or have changed, in each
+format. Of a container, generation counts the changes of its state, and edits lists them.`,
 		Example: "  kimg inspect alpine\n  kimg inspect --type image --raw alpine | sha256sum\n  kimg inspect --format '{{.OCI.Config.Cmd}}' CTR",
 		Args:    args(1, 1),
 		RunE:    a.withStore(anyNamespace, o.check, o.run),
@@ -59,21 +62,22 @@ func (o *inspectOptions) check([]string) error {
 }
 
 func (o *inspectOptions) run(ctx context.Context, st *store.Store, args []string) error {
-	if o.kind != "image" {
-		c, err := st.Container(ctx, args[0])
-		if err == nil {
-			return o.container(ctx, st, c)
-		}
-		if o.kind != "" || kimg.ClassOf(err) != kimg.ErrNotFound {
-			return err
-		}
+	var c *store.Container
+	var img *store.Image
+	var err error
+	switch o.kind {
+	case "image":
+		img, err = image(ctx, st, args[0])
+	case "container":
+		c, err = st.Container(ctx, args[0])
+	default:
+		c, img, err = containerOrImage(ctx, st, args[0])
 	}
-	img, err := image(ctx, st, args[0])
-	if o.kind == "" && kimg.ClassOf(err) == kimg.ErrNotFound {
-		return kimg.Errorf(kimg.ErrNotFound, args[0], "neither a container nor an image")
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case c != nil:
+		return o.container(ctx, st, c)
 	}
 	return o.image(ctx, st, img)
 }
@@ -101,6 +105,7 @@ type inspectedImage struct {
 	Format       convert.Format    `json:"format"`
 	Annotations  map[string]string `json:"annotations"`
 	Layers       []storeLayerJSON  `json:"layers"` // base first
+	Losses       lossesJSON        `json:"losses,omitempty"`
 	OCI          *ispec.Image      `json:"oci,omitempty"`
 	Docker       *docker.Image     `json:"docker,omitempty"`
 	Manifest     json.RawMessage   `json:"manifest,omitempty"`
@@ -122,17 +127,25 @@ func (o *inspectOptions) image(ctx context.Context, st *store.Store, img *store.
 		return o.document(manifest)
 	}
 	v := inspectedImage{Type: "image", Digests: orEmpty(img.Digests), ManifestType: mediaType, Manifest: manifest, Annotations: map[string]string{}}
-	config, err := img.Config(ctx)
-	switch {
-	case o.config && err != nil:
-		return err
-	case o.config:
+	if o.config {
+		config, err := img.Config(ctx)
+		if err != nil {
+			return err
+		}
 		return o.document(config)
+	}
+	state, err := st.ImageCopyData(ctx, img.ID)
+	switch {
 	case err == nil:
-		if err := v.read(manifest, config); err != nil {
+		oci, dock := state.Config().OCI(), state.Config().Docker()
+		v.Format, v.OCI, v.Docker = state.Source().Format, &oci, &dock
+		if a := state.Annotations(); a != nil {
+			v.Annotations = a
+		}
+		if v.Losses, err = losses(state); err != nil {
 			return kimg.Wrap(img.ID, err)
 		}
-	case kimg.ClassOf(err) != kimg.ErrUnsupported: // a list or an old format has no configuration to show
+	case kimg.ClassOf(err) != kimg.ErrUnsupported: // a list has no configuration to show
 		return err
 	}
 	layers, err := img.Layers(ctx)
@@ -151,22 +164,20 @@ func (o *inspectOptions) image(ctx context.Context, st *store.Store, img *store.
 	return o.print(v)
 }
 
-// read fills in what the documents say.
-func (v *inspectedImage) read(manifest, config []byte) error {
-	view, err := convert.ParseManifest(manifest)
-	if err != nil {
-		return err
+// lossesJSON is what an image would lose, or have changed, in each format.
+type lossesJSON map[convert.Format][]reportJSON
+
+// losses asks each format that images are committed in.
+func losses(state *copydata.CopyData) (lossesJSON, error) {
+	all := lossesJSON{}
+	for _, format := range []convert.Format{convert.OCI, convert.DockerV2S2} {
+		report, err := state.Losses(format)
+		if err != nil {
+			return nil, err
+		}
+		all[format] = newReport(report)
 	}
-	c, err := convert.Parse(convert.Document{Format: view.Format, Manifest: manifest, Config: config}, nil)
-	if err != nil {
-		return err
-	}
-	oci, dock := c.OCI(), c.Docker()
-	v.Format, v.OCI, v.Docker = view.Format, &oci, &dock
-	if view.Annotations != nil {
-		v.Annotations = view.Annotations
-	}
-	return nil
+	return all, nil
 }
 
 // inspectedContainer is everything about a working container.
@@ -181,10 +192,39 @@ type inspectedContainer struct {
 	Mounts      int               `json:"mounts"` // how often it is mounted
 	UIDMap      []idRangeJSON     `json:"uidMap"` // empty: none
 	GIDMap      []idRangeJSON     `json:"gidMap"`
+	Tool        string            `json:"tool"` // what made it: kimg, buildah, podman, crio; may be empty
 	CreatedBy   string            `json:"createdBy"`
+	Comment     string            `json:"historyComment"`
 	Annotations map[string]string `json:"annotations"`
 	OCI         *ispec.Image      `json:"oci,omitempty"`
 	Docker      *docker.Image     `json:"docker,omitempty"`
+
+	Generation uint64          `json:"generation"` // of its state; 0: it has none of ours
+	Edited     bool            `json:"edited"`     // the configuration says anything else than the image's
+	Origin     originJSON      `json:"origin"`
+	Edits      []copydata.Step `json:"edits"` // oldest first
+	Losses     lossesJSON      `json:"losses,omitempty"`
+}
+
+// originJSON is the image a container was made from, as the container's state remembers it.
+type originJSON struct {
+	Image          string         `json:"image"` // as it was asked for; empty: scratch
+	ImageID        string         `json:"imageID"`
+	Format         convert.Format `json:"format"`
+	ManifestDigest digest.Digest  `json:"manifestDigest"`
+	ConfigDigest   digest.Digest  `json:"configDigest"`
+}
+
+func newOrigin(state *copydata.CopyData) originJSON {
+	source := state.Source()
+	o := originJSON{Image: state.ImageName(), ImageID: state.ImageID(), Format: source.Format}
+	if len(source.Manifest) > 0 {
+		o.ManifestDigest, _ = convert.ManifestDigest(source.Manifest) // it was parsed before
+	}
+	if len(source.Config) > 0 {
+		o.ConfigDigest = digest.FromBytes(source.Config)
+	}
+	return o
 }
 
 // idRangeJSON is one line of an id map.
@@ -203,7 +243,8 @@ func (o *inspectOptions) container(ctx context.Context, st *store.Store, c *stor
 		return o.source(c, settings)
 	}
 	v := inspectedContainer{
-		Type: "container", Names: orEmpty(c.Names), Layer: c.LayerID, Created: c.Created, Foreign: c.Foreign,
+		Type: "container", Names: orEmpty(c.Names), Layer: c.LayerID, Created: c.Created, Foreign: c.Foreign, Tool: c.Tool,
+		Edits:         []copydata.Step{},
 		containerJSON: containerJSON{ID: c.ID, Name: c.Name, ImageID: c.ImageID}, Annotations: map[string]string{},
 		UIDMap: idRanges(c.UIDMap), GIDMap: idRanges(c.GIDMap),
 	}
@@ -213,8 +254,13 @@ func (o *inspectOptions) container(ctx context.Context, st *store.Store, c *stor
 	if settings != nil {
 		oci, dock := settings.Config().OCI(), settings.Config().Docker()
 		v.Image, v.CreatedBy, v.OCI, v.Docker = settings.ImageName(), settings.CreatedBy(), &oci, &dock
+		v.Comment, v.Generation, v.Edited = settings.HistoryComment(), settings.Generation(), settings.Config().Edited()
+		v.Origin, v.Edits = newOrigin(settings), orEmpty(settings.History())
 		if a := settings.Annotations(); a != nil {
 			v.Annotations = a
+		}
+		if v.Losses, err = losses(settings); err != nil {
+			return kimg.Wrap(c.Name, err)
 		}
 	}
 	return o.print(v)

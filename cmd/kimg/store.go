@@ -95,6 +95,19 @@ func image(ctx context.Context, st *store.Store, ref string) (*store.Image, erro
 	return st.Resolve(ctx, name, nil)
 }
 
+// containerOrImage finds what a name means; when both have it, the container.
+func containerOrImage(ctx context.Context, st *store.Store, ref string) (*store.Container, *store.Image, error) {
+	c, err := st.Container(ctx, ref)
+	if kimg.ClassOf(err) != kimg.ErrNotFound {
+		return c, nil, err
+	}
+	img, err := image(ctx, st, ref)
+	if kimg.ClassOf(err) == kimg.ErrNotFound {
+		err = kimg.Errorf(kimg.ErrNotFound, ref, "neither a container nor an image")
+	}
+	return nil, img, err
+}
+
 // shortID is the part of an id that people are shown.
 func shortID(id string) string {
 	if len(id) > 12 {

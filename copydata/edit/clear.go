@@ -23,6 +23,8 @@ func Clear(name string) (Edit, error) {
 				clear(s.Annotations)
 			case known == "created-by":
 				s.CreatedBy = ""
+			case known == "history-comment":
+				s.HistoryComment = ""
 			case !clearField(s.Image.Config, known):
 				clearField(&s.Image, known)
 			}
@@ -41,9 +43,9 @@ func plain(name string) string {
 }
 
 // Clearable lists the members that can be cleared, as the configuration spells them: all but those that make an image what
-// it is. Two are not of the configuration: annotations and created-by.
+// it is. Three are not of the configuration: annotations, created-by and history-comment.
 func Clearable() []string {
-	names := []string{"annotations", "created-by"}
+	names := []string{"annotations", "created-by", "history-comment"}
 	for _, t := range []reflect.Type{reflect.TypeFor[docker.Config](), reflect.TypeFor[docker.Image]()} {
 		for f := range t.Fields() {
 			if name := jsonName(f); !slices.Contains([]string{"architecture", "os", "config", "rootfs"}, name) {

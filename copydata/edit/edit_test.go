@@ -259,7 +259,7 @@ func TestFile(t *testing.T) {
 
 // Every member that can be cleared is cleared, by whatever spelling.
 func TestClear(t *testing.T) {
-	full := copydata.Settings{Annotations: map[string]string{"a": "b"}, CreatedBy: "x"}
+	full := copydata.Settings{Annotations: map[string]string{"a": "b"}, CreatedBy: "x", HistoryComment: "x"}
 	text := `{"created":"2020-01-01T00:00:00Z","author":"x","variant":"x","os.version":"x","os.features":["x"],"history":[{"comment":"x"}],"parent":"x",` +
 		`"comment":"x","container":"x","container_config":{"User":"x"},"docker_version":"x","config":{"Labels":{"a":"b"},"Env":["A=b"],"Memory":1,"Tty":true}}`
 	if err := json.Unmarshal([]byte(text), &full.Image); err != nil {

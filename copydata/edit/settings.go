@@ -66,6 +66,7 @@ func Settings() []Setting {
 		{Name: "author", Help: "`name` of the image's author", make: text(func(s *s) *string { return &s.Image.Author })},
 		{Name: "comment", Help: "`text` about the image", make: text(func(s *s) *string { return &s.Image.Comment })},
 		{Name: "created-by", Help: "`text` for the history entry of the next commit", make: text(func(s *s) *string { return &s.CreatedBy })},
+		{Name: "history-comment", Help: "comment `text` for the history entry of the next commit", make: text(func(s *s) *string { return &s.HistoryComment })},
 		{Name: "annotation", Short: "a", Help: "annotation `name=value` of the manifest; may repeat", Many: true, make: pairs(annotations)},
 		{Name: "user", Short: "u", Help: "`user[:group]` that the command runs as", note: "USER ", make: text(func(s *s) *string { return &s.Image.Config.User })},
 		{Name: "shell", Help: "`command` that runs commands written as text", note: "SHELL ", make: command(func(s *s) *docker.Strings { return &s.Image.Config.Shell }, false)},

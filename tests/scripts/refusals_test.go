@@ -22,13 +22,14 @@ var (
 	onContainer = []string{
 		"add {C} file /srv/x", "commit {C} new:1", "commit {C} oci:dest/layout:1", "commit --rm {C} new:1",
 		"commit {C} new:1 oci:dest/both:1", "commit --iidfile dest/id --metadata-file dest/meta {C} new:1", "config --env A=1 {C}",
-		"diff {C}", "diff --json {C}", "diff --tar -o dest/x.tar {C}", "inspect {C}", "inspect --type container {C}", "mount {C}",
+		"history {C}", "diff {C}", "diff --json {C}", "diff --tar -o dest/x.tar {C}", "inspect {C}", "inspect --type container {C}", "mount {C}",
 		"mount {C} -- touch ran", "rm {C}", "umount {C}", "unshare --mount ROOT={C} touch ran",
 	}
 	onImage = []string{
 		"from {I}", "from --name new --cidfile dest/cid {I}", "from --name new --uidmap 0:1:10 {I}", "tag {I} new:1", "untag {I}",
 		"rmi {I}", "rmi --force {I}", "images {I}", "images --filter before={I}", "inspect --type image {I}", "inspect --raw --type image {I}",
 		"mount --image {I}", "umount --image {I}", "ps --filter ancestor={I}",
+		"config --image {I} --env A=1 new:1", "history {I}", "tree {I}", "tree --whatrequires {I}",
 	}
 	onStore = []string{
 		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "from scratch",
@@ -152,7 +153,7 @@ func TestRefusesWrongUsage(t *testing.T) {
 		l.expect(t, line+" --nosuch", 2, "invalid")
 		l.expect(t, "--log-level loud "+line, 2, "invalid")
 	}
-	for _, command := range []string{"add", "commit", "config", "diff", "from", "import", "inspect", "rm", "rmi", "tag", "umount", "untag"} {
+	for _, command := range []string{"add", "commit", "config", "diff", "from", "history", "import", "inspect", "rm", "rmi", "tag", "tree", "umount", "untag"} {
 		l.expect(t, command, 2, "invalid")
 	}
 }
