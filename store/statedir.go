@@ -27,13 +27,11 @@ func (d stateDir) path(id, file string) (dir, path string, err error) {
 	if file == "" || file != filepath.Base(file) || file == "." || file == ".." {
 		return "", "", kimg.Errorf(kimg.ErrUnsafe, kimg.Quote(file), "not a file name")
 	}
-	if dir, err = d.s.st.ContainerDirectory(id); err != nil {
-		return "", "", wrap("container "+id, err)
-	}
+	dir = d.s.containerDir(id)
 	return dir, filepath.Join(dir, file), nil
 }
 
-// Read implements copydata.Directory.
+// Read implements copydata.Directory. The library's own call would make the directory where there is none.
 func (d stateDir) Read(id, file string, max int64) ([]byte, error) {
 	_, path, err := d.path(id, file)
 	if err != nil {
@@ -54,6 +52,9 @@ func (d stateDir) replace(id, file string, generation uint64, data []byte, aside
 	dir, path, err := d.path(id, file)
 	if err != nil {
 		return err
+	}
+	if _, err := d.s.st.ContainerDirectory(id); err != nil { // it makes the directory
+		return wrap("container "+id, err)
 	}
 	lock, err := os.Open(dir)
 	if err != nil {
