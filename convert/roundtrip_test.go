@@ -54,7 +54,7 @@ func left(v any, at string, gone map[string]bool) any {
 	case map[string]any:
 		for key, e := range v {
 			path := strings.TrimPrefix(at+"."+strings.ToLower(key), ".")
-			if e = left(e, path, gone); gone[path] || gone[number.ReplaceAllString(path, "[]")] || e == nil || e == "" {
+			if e = left(e, path, gone); gone[path] || gone[number.ReplaceAllString(path, "[]")] || e == nil || e == "" || e == false {
 				delete(v, key)
 				continue
 			}

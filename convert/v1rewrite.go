@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/kimg/kimg/internal/strict"
 )
@@ -24,6 +25,9 @@ func rewriteSchema1(manifest []byte, layers []Layer, o Options) ([]byte, Report,
 	for _, t := range []struct{ name, is, to string }{{"name", s.Name, o.Name}, {"tag", s.Tag, o.Tag}} {
 		if t.to == "" || t.to == t.is {
 			continue
+		}
+		if !utf8.ValidString(t.to) {
+			return nil, nil, invalid("json: a name or tag that is not valid UTF-8")
 		}
 		value, err := strict.Marshal(t.to)
 		if err == nil {

@@ -8,10 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/testimage"
 )
 
 // v1Text is one entry of a schema 1 manifest: its blob and its v1Compatibility text.
@@ -78,16 +75,6 @@ func sign(payload string, signatures ...signature) string {
 }
 
 func base64url(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
-
-// layersOf are the layers of a generated image at a destination.
-func layersOf(img testimage.V1) (layers []convert.Layer) {
-	for _, l := range img.Layers {
-		layers = append(layers, convert.Layer{
-			DiffID: digest.Digest(l.DiffID), Digest: digest.Digest(l.Digest), Size: int64(len(l.Blob)), MediaType: convertGzip,
-		})
-	}
-	return layers
-}
 
 // fromV1 converts a schema 1 image that must be good.
 func fromV1(t testing.TB, manifest string, to convert.Format, layers []convert.Layer, o convert.Options) (convert.Document, convert.Report) {
