@@ -110,3 +110,36 @@ func TestWriteFileAtomicLeavesNothingWhenItFails(t *testing.T) {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
+
+func TestOpenInStaysInside(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "root")
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(dir, "a", "b"), 0o700),
+		os.WriteFile(filepath.Join(dir, "a", "b", "file"), []byte("x"), 0o600),
+		os.WriteFile(filepath.Join(top, "outside"), []byte("x"), 0o600),
+		os.Symlink("../outside", filepath.Join(dir, "up")),
+		os.Symlink("a", filepath.Join(dir, "in")),
+		unix.Mkfifo(filepath.Join(dir, "a", "fifo"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if data, err := ReadIn(root, "a/b/file", 1); err != nil || string(data) != "x" {
+		t.Errorf("%q, %v", data, err)
+	}
+	for path, want := range map[string]kimg.Class{
+		"up": kimg.ErrUnsafe, "in/b/file": kimg.ErrUnsafe, "../outside": kimg.ErrUnsafe, "/etc/passwd": kimg.ErrUnsafe, "a/../../outside": kimg.ErrUnsafe,
+		"": kimg.ErrUnsafe, ".": kimg.ErrUnsafe, "a": kimg.ErrUnsafe, "a/fifo": kimg.ErrUnsafe, "a/b/file/x": kimg.ErrUnsafe, "a/x": kimg.ErrNotFound, "a//b/file": kimg.ErrUnsafe,
+	} {
+		if f, err := OpenIn(root, path); kimg.ClassOf(err) != want {
+			t.Errorf("OpenIn(%q) = %v, %v, want class %s", path, f, err, want)
+		}
+	}
+}

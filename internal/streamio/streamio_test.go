@@ -97,3 +97,14 @@ func TestWithContext(t *testing.T) {
 type countingReader struct{ n int }
 
 func (r *countingReader) Read(p []byte) (int, error) { r.n += len(p); return len(p), nil }
+
+func TestCheck(t *testing.T) {
+	if err := Check([]byte("x"), digest.FromString("x")); err != nil {
+		t.Error(err)
+	}
+	for d, want := range map[digest.Digest]kimg.Class{digest.FromString("y"): kimg.ErrIntegrity, "x": kimg.ErrInvalid, "": kimg.ErrInvalid} {
+		if err := Check([]byte("x"), d); kimg.ClassOf(err) != want {
+			t.Errorf("%q: %v", d, err)
+		}
+	}
+}
