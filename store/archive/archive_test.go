@@ -2,17 +2,22 @@ package archive
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -479,5 +484,47 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestBombStopsBeforeTheDiskIsFull unpacks into a temporary directory of 4 MiB what has 64 MiB.
+func TestBombStopsBeforeTheDiskIsFull(t *testing.T) {
+	testenv.Root(t)
+	temp := t.TempDir()
+	must(t, syscall.Mount("tmpfs", temp, "tmpfs", 0, "size=4m"))
+	defer syscall.Unmount(temp, syscall.MNT_DETACH)
+	path := save(t, gzipped(t, pack(t, file("x", strings.Repeat("\x00", 64<<20)))))
+	if _, err := OpenDocker(t.Context(), path, "", Options{TempDir: temp}); !errors.Is(err, kimg.ErrNoSpace) || !strings.Contains(err.Error(), "too-big") {
+		t.Errorf("%v", err)
+	}
+	var fs syscall.Statfs_t
+	must(t, syscall.Statfs(temp, &fs))
+	if fs.Bfree != fs.Blocks {
+		t.Errorf("%d of %d blocks are taken", fs.Blocks-fs.Bfree, fs.Blocks)
+	}
+}
+
+// TestIndexIsBounded announces more names than are kept.
+func TestIndexIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 170 MB")
+	}
+	path := filepath.Join(t.TempDir(), "x")
+	f, err := os.Create(path)
+	must(t, err)
+	out := bufio.NewWriterSize(f, 1<<20)
+	w := tar.NewWriter(out)
+	for i := range 34000 {
+		must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: strings.Repeat("n", 4000) + strconv.Itoa(i), Format: tar.FormatGNU}))
+	}
+	must(t, errors.Join(w.Close(), out.Flush(), f.Close()))
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := OpenDocker(t.Context(), path, "", Options{}); !errors.Is(err, kimg.ErrLimit) || !strings.Contains(err.Error(), "names of the members") {
+		t.Errorf("%v", err)
+	}
+	if runtime.ReadMemStats(&after); after.HeapSys > before.HeapSys+256<<20 {
+		t.Errorf("the heap grew by %d MiB", (after.HeapSys-before.HeapSys)>>20)
 	}
 }
