@@ -140,7 +140,7 @@ func TestPackageComments(t *testing.T) {
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
 	".": 200, "convert": 3100, "convert/image": 1500, "copydata": 1400, "copydata/edit": 1050, "layerdiff": 2700, "layerdiff/rootfs": 550, "store": 4400, "store/layout": 900, "store/archive": 1200, "store/userns": 1800, "commit": 1050,
-	"cmd": 3900, "internal": 1950,
+	"cmd": 3900, "internal": 2350,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.
