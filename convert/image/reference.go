@@ -38,6 +38,13 @@ func Parse(text string) (types.ImageReference, error) {
 
 func parse(text string) (types.ImageReference, error) {
 	transport, rest, _ := strings.Cut(text, ":")
+	path, _, _ := strings.Cut(rest, ":")
+	switch transport {
+	case transportDir, transportOCI, transportOCIArchive, transportDockerArchive:
+		if path == "" {
+			return nil, kimg.Errorf(kimg.ErrInvalid, kimg.Quote(text), "there is no path")
+		}
+	}
 	switch transport {
 	case transportDir:
 		return directory.NewReference(rest)

@@ -74,6 +74,16 @@ func (d *Destination) Put(ctx context.Context, want digest.Digest, size int64, r
 	return got, n, kimg.Wrap(d.path, err)
 }
 
+// Blob opens a staged blob and tells its size. The caller closes the reader.
+func (d *Destination) Blob(ctx context.Context, want digest.Digest) (io.ReadCloser, int64, error) {
+	size, ok := d.area.Size(want)
+	if !ok {
+		return nil, 0, kimg.Errorf(kimg.ErrNotFound, want.String(), "blob-missing: it is not staged")
+	}
+	f, err := os.Open(d.area.Path(want))
+	return f, size, err
+}
+
 // Commit writes the archive and makes it appear. After an error there is none. It can be called once; Close is still
 // needed.
 func (d *Destination) Commit(ctx context.Context, manifest []byte, mediaType string) error {
