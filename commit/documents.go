@@ -3,6 +3,7 @@ package commit
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -29,12 +30,30 @@ func (p *plan) documents(blob layerdiff.Blob) (documents, error) {
 		return documents{}, err
 	}
 	layers := asLayers(p.base)
+	for i, l := range p.baseInfo.layers {
+		layers[i].Annotations = uncompressed(l.Annotations)
+	}
 	if !blob.Empty {
 		layers = append(layers, convert.Layer{DiffID: blob.DiffID, Digest: blob.DiffID, Size: blob.Size, Annotations: p.state.LayerAnnotations()})
 	}
 	d, err := write(p.o.format(), config, layers, p.annotations())
 	d.report = append(slices.Clone(p.imported), d.report...)
 	return d, err
+}
+
+// uncompressed are the annotations of a layer that are true of every form of it: not those that say where in its compressed
+// form something lies, or how that is encrypted.
+func uncompressed(annotations map[string]string) map[string]string {
+	kept := maps.Clone(annotations)
+	maps.DeleteFunc(kept, func(key, _ string) bool {
+		for _, prefix := range []string{"io.github.containers.zstd-chunked.", "io.containers.estargz.", "containerd.io/snapshot/", "org.opencontainers.image.enc."} {
+			if strings.HasPrefix(key, prefix) {
+				return true
+			}
+		}
+		return false
+	})
+	return kept
 }
 
 // write writes a configuration and the manifest that ties it to its layers.

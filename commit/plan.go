@@ -38,6 +38,7 @@ type baseImage struct {
 	digest digest.Digest
 
 	inherited map[string]string // the annotations of its manifest
+	layers    []convert.Layer   // what its manifest says of its layers; may be nil
 }
 
 // annotations say what the new image was made from (OCI image specification, "Pre-Defined Annotation Keys").
@@ -125,7 +126,9 @@ func (p *plan) findBase(ctx context.Context) error {
 		if err != nil {
 			return kimg.Wrap(p.container.Name, err)
 		}
-		p.baseInfo.inherited = m.Annotations
+		if p.baseInfo.inherited = m.Annotations; len(m.Layers) == len(p.base) {
+			p.baseInfo.layers = m.Layers
+		}
 	}
 	return nil
 }

@@ -17,13 +17,24 @@ import (
 // destination's options decide on compression. A file that changes between the pass that hashes it and the pass that
 // copies it fails the copy.
 //
-// Options.Names and Options.Remove have no meaning here.
+// The first of Options.Names is the reference's own name, by which policies and signatures know the image; one that is not
+// valid is class invalid. Where the image goes is for the destination to say. Options.Remove has no meaning here.
 func Reference(st *store.Store, id string, o Options) (types.ImageReference, error) {
 	c, err := st.Container(context.Background(), id)
 	if err != nil {
 		return nil, err
 	}
-	return &containerRef{st: st, id: c.ID, o: o}, nil
+	names, err := store.NormalizeNames(o.Names)
+	if err != nil {
+		return nil, err
+	}
+	r := &containerRef{st: st, id: c.ID, o: o}
+	if len(names) > 0 {
+		if r.named, err = reference.ParseNormalizedNamed(names[0]); err != nil {
+			return nil, kimg.Errorf(kimg.ErrInvalid, kimg.Quote(names[0]), "%w", err)
+		}
+	}
+	return r, nil
 }
 
 // containerRef is a container seen as an image. It can be read only.
@@ -32,7 +43,8 @@ type containerRef struct {
 	id string
 	o  Options
 
-	opened *source // set by Copy: the container is hashed already
+	named  reference.Named // may be nil
+	opened *source         // set by Copy: the container is hashed already
 }
 
 // transport is the transport of references to containers. It has a name, for policies and messages, and no syntax: a
@@ -57,7 +69,7 @@ func (transport) ValidatePolicyConfigurationScope(scope string) error {
 
 func (r *containerRef) Transport() types.ImageTransport         { return transport{} }
 func (r *containerRef) StringWithinTransport() string           { return r.id }
-func (r *containerRef) DockerReference() reference.Named        { return nil }
+func (r *containerRef) DockerReference() reference.Named        { return r.named }
 func (r *containerRef) PolicyConfigurationIdentity() string     { return r.id }
 func (r *containerRef) PolicyConfigurationNamespaces() []string { return []string{""} }
 
