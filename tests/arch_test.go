@@ -49,7 +49,7 @@ var mayImport = []row{
 	{"store/", []string{"", "internal/", "convert", "convert/docker", "copydata", "layerdiff/", "store/"}},
 	{"commit", []string{"", "internal/", "convert", "convert/docker", "copydata", "layerdiff/", "store/"}},
 	{"cmd/", []string{"", "internal/", "convert/", "copydata/", "layerdiff/", "store/", "commit", "cmd/"}},
-	{"tests/", []string{"", "internal/", "convert/", "copydata", "layerdiff/", "store/", "commit", "tests/"}},
+	{"tests/", []string{"", "internal/", "convert/", "copydata/", "layerdiff/", "store/", "commit", "tests/"}},
 }
 
 // TestImportTable holds every direct import of ours against the table.

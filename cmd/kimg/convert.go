@@ -231,13 +231,10 @@ type proofJSON struct {
 func newConvertedJSON(r convertimage.Result) convertedJSON {
 	j := convertedJSON{
 		Platform: r.Platform, From: r.From, To: r.To, OldDigest: r.OldDigest, NewDigest: r.NewDigest, ConfigDigest: r.ConfigDigest,
-		DiffIDs: orEmpty(r.DiffIDs), Layers: []convertedLayerJSON{}, Report: []reportJSON{}, KeyIDs: r.KeyIDs,
+		DiffIDs: orEmpty(r.DiffIDs), Layers: []convertedLayerJSON{}, Report: newReport(r.Report), KeyIDs: r.KeyIDs,
 	}
 	for _, l := range r.Layers {
 		j.Layers = append(j.Layers, convertedLayerJSON{l.Digest, l.DiffID, l.Size, string(l.Compression), l.Recompressed})
-	}
-	for _, c := range r.Report {
-		j.Report = append(j.Report, reportJSON{c.Path, c.Kind, c.Why})
 	}
 	if r.Proof != nil {
 		j.Proof = &proofJSON{r.Proof.Before, r.Proof.After}
