@@ -2,6 +2,7 @@ package convert
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert/docker"
@@ -24,7 +25,11 @@ func Reconfigured(manifest, config []byte, annotations map[string]string) ([]byt
 	if d.Digest != v.Config.Digest {
 		manifest, err = replaced(manifest, "config", descriptorOf(v.Format, d))
 	}
-	if err == nil && v.Format == OCI && !maps.Equal(annotations, v.Annotations) {
+	switch same := maps.Equal(annotations, v.Annotations); {
+	case err != nil || same || v.Format != OCI:
+	case len(annotations) == 0:
+		manifest, err = without(manifest, "annotations")
+	default:
 		manifest, err = replaced(manifest, "annotations", annotations)
 	}
 	return manifest, report, kimg.Wrap("manifest", err)
@@ -36,6 +41,11 @@ func descriptorOf(f Format, d ispec.Descriptor) any {
 		return d
 	}
 	return docker.Descriptor{MediaType: d.MediaType, Size: d.Size, Digest: d.Digest, URLs: d.URLs}
+}
+
+func without(object []byte, name string) ([]byte, error) {
+	members, err := strict.Object(object)
+	return joinObject(slices.DeleteFunc(members, func(m strict.Member) bool { return m.Name == name })), err
 }
 
 func replaced(object []byte, name string, value any) ([]byte, error) {

@@ -23,7 +23,7 @@ func (s Settings) Check(was Settings) error {
 	c, o := orNothing(now.Config), orNothing(old.Config)
 	windows := now.OS == "windows"
 	variant := differs(old.Variant, now.Variant)
-	if now.Architecture != old.Architecture {
+	if now.Architecture != old.Architecture && now.Architecture != "" {
 		variant = differs("", now.Variant) // the same text means something else now
 	}
 	for _, r := range []struct {
