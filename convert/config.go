@@ -152,6 +152,18 @@ func (c Config) OCI() ispec.Image {
 	return img
 }
 
+// spelled returns the configuration as it is now, with the known members spelled as they should be.
+func (c Config) spelled() (json.RawMessage, Report) {
+	if c.Edited() || len(c.odd) == 0 {
+		return c.raw, nil
+	}
+	var report Report
+	for _, name := range c.odd {
+		report = append(report, Change{name, Changed, "the name is now spelled as the format spells it"})
+	}
+	return c.base, report
+}
+
 // decode reads a configuration that has been checked before.
 func decode(raw []byte) docker.Image {
 	var img docker.Image

@@ -29,13 +29,19 @@
 //
 // A schema 1 image has no configuration of its own: it is inside the newest entry of the manifest's history.
 // [ParseSchema1] says which blobs are layers; with their diff IDs, [Parse] and [Convert] make the configuration that
-// Docker makes, byte for byte.
+// Docker makes, byte for byte. What tells the chain of entries (ids, parents, sizes) says nothing about the image: it is
+// made anew and not reported.
+//
+// A signed manifest is a JSON web signature around its payload, and only the payload is read: it has the digest
+// ([ManifestDigest]), and a document that says anything beside it is refused. [VerifyJWS] checks the signatures. What is
+// written is unsigned: no signature outlives a change.
 //
 // # Strict
 //
-// [Detect], [Parse], [ParseManifest], [ParseSchema1] and [ParseIndex] refuse what two readers could understand differently: a member twice or in
-// another case, members of two manifest kinds in one document, a media type that contradicts the content, more or
-// fewer layers than diff IDs or history entries, sizes that are absent or below zero, digests of another form. The
+// [Detect], [Parse], [ParseManifest], [ParseSchema1] and [ParseIndex] refuse what two readers could understand
+// differently: a member twice or in another case, members of two manifest kinds in one document, a media type that
+// contradicts the content, more or fewer layers than diff IDs or history entries, sizes that are absent or below zero,
+// digests of another form; in schema 1 also entries that do not lie on each other, and malformed signatures. The
 // error's class is invalid (integrity for wrong sizes and digests, limit for documents over 4 MiB, 500 layers, 1000
 // history entries or 10,000 of an index, notfound for an image that an index names and nobody has, unsupported for
 // well-formed things kimg does not do), and its text begins with one reason word: json, json-type, duplicate-key,
@@ -43,5 +49,5 @@
 // blob-digest, blob-missing, v1-id, parent-chain, duplicate-id, signature, too-big, depth.
 //
 // A configuration may spell a known member in another case ("cmd" for "Cmd"), because every engine reads it; it may
-// not have both. A manifest may not.
+// not have both. A manifest may not, nor may the members of a schema 1 entry that make the chain.
 package convert

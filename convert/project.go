@@ -32,19 +32,14 @@ func (c Config) JSON(f Format) ([]byte, Report, error) {
 		}
 		return out, report, nil
 	}
-	return nil, nil, kimg.Errorf(kimg.ErrUnsupported, "config", "format %s is not written", kimg.Quote(string(f)))
+	return nil, nil, kimg.Errorf(kimg.ErrUnsupported, "config", "media-type: format %s has no configurations", kimg.Quote(string(f)))
 }
 
 // projectOCI makes a valid OCI configuration of a Docker one, which may already be one: then the document is that
 // itself, byte for byte. The document is the caller's to keep.
 func (c Config) projectOCI() (document json.RawMessage, img ispec.Image, report Report, err error) {
-	p := projection{raw: bytes.Clone(c.raw)}
-	if !c.Edited() && len(c.odd) > 0 {
-		p.raw = bytes.Clone(c.base)
-		for _, name := range c.odd {
-			p.report = append(p.report, Change{name, Changed, "the name is now spelled as the format spells it"})
-		}
-	}
+	raw, report := c.spelled()
+	p := projection{raw: bytes.Clone(raw), report: report}
 	value := decode(p.raw)
 	p.platform(value, c.architecture)
 	p.commands(value)

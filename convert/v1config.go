@@ -35,7 +35,10 @@ func fromSchema1(doc Document, layers []Layer, o Options) (Config, Report, error
 		return Config{}, nil, kimg.Wrap("manifest", err)
 	}
 	c, report, err := s.config(layers, o)
-	return c, report, kimg.Wrap("manifest: history[0]", err)
+	if err != nil {
+		return Config{}, nil, kimg.Wrap("manifest: history[0]", err)
+	}
+	return c, report, nil
 }
 
 // parseSchema1Config is [Parse] for schema 1.
@@ -50,7 +53,12 @@ func parseSchema1Config(doc Document, diffIDs []digest.Digest) (Config, error) {
 
 // config makes the configuration out of the newest entry and the history out of all.
 func (s schema1) config(layers []Layer, o Options) (Config, Report, error) {
-	history, diffIDs, report := s.history(layers, o)
+	report, err := s.unknown()
+	if err != nil {
+		return Config{}, nil, err
+	}
+	history, diffIDs, said := s.history(layers, o)
+	report = append(report, said...)
 	newest := s.entries[len(s.entries)-1]
 	raw, said, err := reencoded(newest, o.ExactDockerID)
 	if err != nil {
@@ -82,6 +90,13 @@ func (s schema1) config(layers []Layer, o Options) (Config, Report, error) {
 	c, err := parseConfig(DockerV2S1, data)
 	c.architecture = s.Architecture
 	return c, report, err
+}
+
+// unknown reports the members of the manifest that schema 1 does not define.
+func (s schema1) unknown() (Report, error) {
+	p := pruner{why: "schema 1 does not define it, so nobody knows what it says"}
+	_, err := p.value(s.payload, reflect.TypeFor[docker.V1Manifest](), "")
+	return slices.DeleteFunc(p.report, func(c Change) bool { return c.Path == "mediaType" }), err
 }
 
 // v2History is a history entry as Docker writes it: in this order, and always with a date.

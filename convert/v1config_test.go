@@ -166,8 +166,12 @@ func TestEmptyLayers(t *testing.T) {
 func TestSchema1Report(t *testing.T) {
 	older := `{"id":"` + hex64("1") + `","parent_id":"x","layer_id":"y","Size":3,"docker_version":"1.9","config":{"Env":["a"]},"container":"","architecture":"","container_config":{"Cmd":["a","b"],"Env":["c"],"Tty":false},"new":[0]}`
 	newest := `{"id":"` + hex64("2") + `","parent":"` + hex64("1") + `","rootfs":{"type":"x"},"history":7,"docker_version":"1.9"}`
-	doc, report := fromV1(t, v1Doc(v1Text{blobA, older}, v1Text{blobB, newest}), convert.OCI, v1AtDestination(), convert.Options{})
-	const want = `added history[0].created
+	manifest := strings.Replace(v1Doc(v1Text{blobA, older}, v1Text{blobB, newest}), `{"blobSum"`, `{"y":1,"blobSum"`, 1)
+	manifest = strings.Replace(manifest, `"name"`, `"x":[],"mediaType":"`+docker.MediaTypeV1Manifest+`","name"`, 1)
+	doc, report := fromV1(t, manifest, convert.OCI, v1AtDestination(), convert.Options{})
+	const want = `lost x
+lost fsLayers[0].y
+added history[0].created
 added history[1].created
 lost history[].v1Compatibility.config
 lost history[].v1Compatibility.container_config

@@ -54,8 +54,10 @@ func rewriteSchema1(manifest []byte, layers []Layer, o Options) ([]byte, Report,
 	if s.Signed {
 		report = append(report, unsigned())
 	}
-	_, err = parseSchema1(raw)
-	return raw, report, err
+	if _, err = parseSchema1(raw); err != nil {
+		return nil, nil, err
+	}
+	return raw, report, nil
 }
 
 // move points the entries at the layers of the destination.

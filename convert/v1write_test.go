@@ -219,7 +219,7 @@ func TestSchema1ToSchema1(t *testing.T) {
 		t.Error(err)
 	}
 	long := fmt.Sprintf(`{"id":"%s","x":"%s"}`, hex64("1"), strings.Repeat("x", 4<<20-500))
-	if _, _, err := convert.Convert(convert.Document{Manifest: []byte(v1Doc(v1Text{blobA, long}))}, convert.DockerV2S1, nil, convert.Options{Name: strings.Repeat("n", 500)}); kimg.ClassOf(err) != kimg.ErrLimit {
+	if doc, report, err := convert.Convert(convert.Document{Manifest: []byte(v1Doc(v1Text{blobA, long}))}, convert.DockerV2S1, nil, convert.Options{Name: strings.Repeat("n", 500)}); kimg.ClassOf(err) != kimg.ErrLimit || doc.Manifest != nil || report != nil {
 		t.Error(err)
 	}
 }
