@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/internal/testimage"
 )
 
 // TestScripts runs every script of this directory on a store of its own. What scripts have besides the usual commands:
@@ -20,6 +21,7 @@ import (
 //	fails CLASS PROGRAM ARG…  kimg refuses: exit 1, one line of this class, and the store, its temp files and $WORK are as before
 //	usage PROGRAM ARG…        the same with exit 2: nothing was tried
 //	needs NAME…               programs the script cannot do without
+//	v1image DIRECTORY         makes a signed schema 1 image with every member there is, in the form of dir:
 //
 // and the conditions [root] and [rootless].
 func TestScripts(t *testing.T) {
@@ -56,6 +58,10 @@ func TestScripts(t *testing.T) {
 			"fails": func(ts *testscript.TestScript, neg bool, args []string) { fails(ts, 1, args[0], args[1:]) },
 			"usage": func(ts *testscript.TestScript, neg bool, args []string) { fails(ts, 2, "invalid", args) },
 			"needs": needs,
+			"v1image": func(ts *testscript.TestScript, _ bool, args []string) {
+				img := testimage.NewV1(testimage.V1Options{Seed: 1, Layers: 2, Empty: 1, Signed: true})
+				ts.Check(img.WriteDir(ts.MkAbs(args[0])))
+			},
 		},
 		Condition: func(name string) (bool, error) {
 			switch name {
