@@ -182,9 +182,12 @@ func (j *job) document(p *picture, to convert.Format, all []moved) (written, err
 			l = Layer{Digest: p.said[i].Digest, Size: p.said[i].Size}
 		}
 		out.Layers = append(out.Layers, l)
+		if p.Format == convert.DockerV2S1 {
+			out.DiffIDs = append(out.DiffIDs, l.DiffID)
+		}
 	}
-	if err := out.fillDiffIDs(); err != nil {
-		return out, err
+	if p.diffIDs != nil {
+		out.DiffIDs = p.diffIDs // also those of foreign layers
 	}
 	return out, j.checkLosses(report)
 }
@@ -195,22 +198,6 @@ func mediaType(f convert.Format) string {
 		return "application/vnd.docker.distribution.manifest.v1+json"
 	}
 	return f.ManifestType()
-}
-
-// fillDiffIDs takes the diff IDs from the new configuration, which has also those of foreign layers.
-func (w *written) fillDiffIDs() error {
-	if w.Config != nil {
-		config, err := convert.Parse(convert.Document{Format: w.To, Config: w.Config}, nil)
-		if err != nil {
-			return err
-		}
-		w.DiffIDs = config.Docker().RootFS.DiffIDs
-		return nil
-	}
-	for _, l := range w.Layers {
-		w.DiffIDs = append(w.DiffIDs, l.DiffID)
-	}
-	return nil
 }
 
 func (j *job) checkLosses(report convert.Report) error {

@@ -22,6 +22,7 @@ type picture struct {
 	schema1 convert.Schema1
 	said    []convert.Layer // the layers as the source has them, base first
 	blobs   []blob          // one for each
+	diffIDs []digest.Digest // as the configuration says; schema 1 does not
 	keyIDs  []string
 }
 
@@ -79,7 +80,8 @@ func (p *picture) readSchema2(ctx context.Context, src Source) error {
 	if p.Config, err = readDocument(ctx, src, v.Config); err != nil {
 		return kimg.Wrap("config", err)
 	}
-	_, err = convert.Parse(p.Document, nil)
+	config, err := convert.Parse(p.Document, nil)
+	p.diffIDs = config.Docker().RootFS.DiffIDs
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/containers/image/v5/docker"
@@ -81,25 +82,32 @@ func registryError(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || kimg.ClassOf(err) != kimg.ErrInternal && !isNetwork(err) {
 		return err
 	}
-	class := kimg.ErrNetwork
+	return &kimg.Error{Class: registryClass(err), Err: err}
+}
+
+// registryClass goes by types where the library has them, and by its texts where it does not.
+func registryClass(err error) kimg.Class {
 	var unauthorized docker.ErrUnauthorizedForCredentials
 	var status docker.UnexpectedHTTPStatusError
 	var unknown x509.UnknownAuthorityError
 	var verification *tls.CertificateVerificationError
 	text := strings.ToLower(err.Error())
-	switch {
-	case errors.As(err, &unauthorized), strings.Contains(text, "unauthorized"), strings.Contains(text, "denied"), strings.Contains(text, "authentication required"):
-		class = kimg.ErrAuth
-	case errors.Is(err, docker.ErrTooManyRequests), strings.Contains(text, "toomanyrequests"):
-		class = kimg.ErrRateLimit
-	case errors.As(err, &unknown), errors.As(err, &verification), strings.Contains(text, "x509:"):
-		class = kimg.ErrTLS
-	case errors.As(err, &status) && status.StatusCode == 404, strings.Contains(text, "unknown"):
-		class = kimg.ErrNotFound
-	case strings.Contains(text, "does not match"):
-		class = kimg.ErrIntegrity // the manifest against the digest in the reference
+	says := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
 	}
-	return &kimg.Error{Class: class, Err: err}
+	switch {
+	case errors.As(err, &unauthorized), says("unauthorized", "denied", "authentication required", "statuscode: 401", "statuscode: 403"):
+		return kimg.ErrAuth
+	case errors.Is(err, docker.ErrTooManyRequests), says("toomanyrequests", "statuscode: 429"):
+		return kimg.ErrRateLimit
+	case errors.As(err, &unknown), errors.As(err, &verification), says("x509:"):
+		return kimg.ErrTLS
+	case errors.As(err, &status) && status.StatusCode == 404, says("manifest unknown", "name unknown", "blob unknown", "statuscode: 404"):
+		return kimg.ErrNotFound
+	case says("does not match"):
+		return kimg.ErrIntegrity // the manifest against the digest in the reference
+	}
+	return kimg.ErrNetwork
 }
 
 func isNetwork(err error) bool {

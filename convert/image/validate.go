@@ -176,11 +176,11 @@ func (k *checker) image(ctx context.Context, manifest []byte) (v Validation, err
 		whole = whole && failed[i] == nil && !p.foreign(i)
 		v.Size += max(all[i].size, p.blobs[i].size, 0)
 	}
-	return v, v.note("", p.diffIDs(&v, all, whole))
+	return v, v.note("", p.checkDiffIDs(&v, all, whole))
 }
 
-// diffIDs checks those of the layers against the configuration, as far as they are known.
-func (p *picture) diffIDs(v *Validation, all []moved, whole bool) error {
+// checkDiffIDs checks those of the layers against the configuration, as far as they are known.
+func (p *picture) checkDiffIDs(v *Validation, all []moved, whole bool) error {
 	for _, m := range all {
 		v.DiffIDs = append(v.DiffIDs, m.diffID)
 	}
@@ -192,11 +192,7 @@ func (p *picture) diffIDs(v *Validation, all []moved, whole bool) error {
 		_, err := convert.Parse(p.Document, v.DiffIDs)
 		return err
 	}
-	config, err := convert.Parse(p.Document, nil)
-	if err != nil {
-		return err
-	}
-	v.DiffIDs = config.Docker().RootFS.DiffIDs
+	v.DiffIDs = p.diffIDs
 	for i, m := range all {
 		if m.diffID != "" && m.diffID != v.DiffIDs[i] {
 			wrong := kimg.Errorf(kimg.ErrIntegrity, fmt.Sprintf("rootfs.diff_ids[%d]", i), "diff-id: the layer has %s", m.diffID)
