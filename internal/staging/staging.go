@@ -214,6 +214,19 @@ func (a *Area) Size(d digest.Digest) (int64, bool) {
 	return size, ok
 }
 
+// Open opens a staged blob and tells its size. Class notfound when it is not staged. The caller closes the reader.
+func (a *Area) Open(d digest.Digest) (io.ReadCloser, int64, error) {
+	size, ok := a.Size(d)
+	if !ok {
+		return nil, 0, kimg.Errorf(kimg.ErrNotFound, kimg.Escape(d.String(), 200), "blob-missing: it was not put")
+	}
+	f, err := os.Open(a.Path(d))
+	if err != nil {
+		return nil, 0, err
+	}
+	return f, size, nil
+}
+
 // Path is where a staged blob lies.
 func (a *Area) Path(d digest.Digest) string {
 	return filepath.Join(a.dir, d.Algorithm().String()+"-"+d.Encoded())

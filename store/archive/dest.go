@@ -74,14 +74,12 @@ func (d *Destination) Put(ctx context.Context, want digest.Digest, size int64, r
 	return got, n, kimg.Wrap(d.path, err)
 }
 
-// Blob opens a staged blob and tells its size. The caller closes the reader.
+// Blob opens a blob that is staged, before Commit, and tells its size. The caller closes the reader.
 func (d *Destination) Blob(ctx context.Context, want digest.Digest) (io.ReadCloser, int64, error) {
-	size, ok := d.area.Size(want)
-	if !ok {
-		return nil, 0, kimg.Errorf(kimg.ErrNotFound, want.String(), "blob-missing: it is not staged")
+	if err := context.Cause(ctx); err != nil {
+		return nil, 0, err
 	}
-	f, err := os.Open(d.area.Path(want))
-	return f, size, err
+	return d.area.Open(want)
 }
 
 // Commit writes the archive and makes it appear. After an error there is none. It can be called once; Close is still

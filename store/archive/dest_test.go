@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -259,6 +260,52 @@ func TestFailureAndCancelLeaveNothing(t *testing.T) {
 	}
 }
 
+// TestFullDisk writes 16 MiB to a disk of 4.
+func TestFullDisk(t *testing.T) {
+	testenv.Root(t)
+	disk := t.TempDir()
+	must(t, syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=4m"))
+	defer syscall.Unmount(disk, syscall.MNT_DETACH)
+	small := testimage.NewImage(6, testimage.ImageOptions{Docker: true})
+	for name, create := range map[string]func() (destination, error){
+		"oci": func() (destination, error) {
+			return layout.CreateOCI(t.Context(), filepath.Join(disk, "a/b"), "", layout.Options{})
+		},
+		"dir": func() (destination, error) {
+			return layout.CreateDir(t.Context(), filepath.Join(disk, "a/b"), layout.Options{})
+		},
+		"archive": func() (destination, error) {
+			return forms["docker"].create(t.Context(), filepath.Join(disk, "x"), Options{})
+		},
+	} {
+		d, err := create()
+		must(t, err)
+		if _, _, err := d.Put(t.Context(), "", -1, io.LimitReader(rand.NewChaCha8([32]byte{}), 16<<20)); kimg.ClassOf(err) != kimg.ErrNoSpace {
+			t.Errorf("%s: %v", name, err)
+		}
+		_, _, err = d.Put(t.Context(), "", -1, bytes.NewReader(small.Config)) // there is room again
+		must(t, err)
+		must(t, d.Close())
+		same(t, nil, disk)
+	}
+	// Room for the blobs, but not for the archive made of them.
+	d, err := forms["oci"].create(t.Context(), filepath.Join(disk, "x"), Options{})
+	must(t, err)
+	_, _, err = d.Put(t.Context(), "", -1, io.LimitReader(rand.NewChaCha8([32]byte{}), 3<<20))
+	must(t, err)
+	if err := d.Commit(t.Context(), small.Manifest, small.ManifestType); kimg.ClassOf(err) != kimg.ErrNoSpace {
+		t.Errorf("commit: %v", err)
+	}
+	must(t, d.Close())
+	same(t, nil, disk)
+}
+
+type destination = interface {
+	Put(context.Context, digest.Digest, int64, io.Reader) (digest.Digest, int64, error)
+	Commit(context.Context, []byte, string) error
+	Close() error
+}
+
 const killEnv = "KIMG_TEST_KILL"
 
 // TestKilled leaves one hidden directory, which the next writer beside it removes.
@@ -304,6 +351,14 @@ func TestIndexInArchive(t *testing.T) {
 	must(t, d.PutManifest(t.Context(), digest.FromBytes(img.Manifest), img.Manifest))
 	if ok, err := d.Has(t.Context(), digest.FromBytes(img.Config), int64(len(img.Config))); !ok || err != nil {
 		t.Errorf("has not what was put: %v", err)
+	}
+	r, size, err := d.Blob(t.Context(), digest.FromBytes(img.Config))
+	if err != nil || size != int64(len(img.Config)) {
+		t.Errorf("a staged blob: %d, %v", size, err)
+	}
+	r.Close()
+	if _, _, err := d.Blob(t.Context(), "../x"); kimg.ClassOf(err) != kimg.ErrNotFound {
+		t.Errorf("a blob that was not put: %v", err)
 	}
 	must(t, d.Commit(t.Context(), index, "application/vnd.oci.image.index.v1+json"))
 	must(t, d.Close())

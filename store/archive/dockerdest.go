@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/containers/image/v5/docker/reference"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/internal/staging"
 	"github.com/kimg/kimg/internal/strict"
 )
@@ -46,10 +46,7 @@ func (f dockerForm) write(w *tarWriter, area *staging.Area, manifest []byte, _ s
 	if view.Format != convert.DockerV2S2 {
 		return kimg.Errorf(kimg.ErrUnsupported, "", "media-type: a docker-archive holds images in format %s only", convert.DockerV2S2)
 	}
-	if _, ok := area.Size(view.Config.Digest); !ok {
-		return notStaged(view.Config.Digest)
-	}
-	config, err := safeopen.ReadFile(area.Path(view.Config.Digest), strict.MaxDocument)
+	config, err := readStaged(area, view.Config.Digest)
 	if err != nil {
 		return err
 	}
@@ -100,8 +97,17 @@ func (f dockerForm) write(w *tarWriter, area *staging.Area, manifest []byte, _ s
 
 func layerFile(d digest.Digest) string { return d.Encoded() + ".tar" }
 
-func notStaged(d digest.Digest) error {
-	return kimg.Errorf(kimg.ErrNotFound, d.String(), "blob-missing: it was not put")
+// readStaged returns the whole of a staged document.
+func readStaged(area *staging.Area, d digest.Digest) ([]byte, error) {
+	r, size, err := area.Open(d)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if err := strict.Size(d.String(), size, strict.MaxDocument); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
 }
 
 // checkLayers makes sure that every layer is there, and the plain tar its diff ID names.
@@ -117,7 +123,7 @@ func checkLayers(layers []convert.Layer, config []byte, area *staging.Area) erro
 		size, ok := area.Size(l.Digest)
 		switch {
 		case !ok:
-			return notStaged(l.Digest)
+			return kimg.Errorf(kimg.ErrNotFound, l.Digest.String(), "blob-missing: it was not put")
 		case size != l.Size:
 			return kimg.Errorf(kimg.ErrIntegrity, l.Digest.String(), "size: %d bytes, the manifest says %d", size, l.Size)
 		case l.Digest != diffIDs[i]:

@@ -199,12 +199,10 @@ func (d *Destination) Blob(ctx context.Context, want digest.Digest) (io.ReadClos
 	if err := errors.Join(strict.Digest(want.String()), context.Cause(ctx)); err != nil {
 		return nil, 0, err
 	}
-	size, staged := d.area.Size(want)
-	if !staged {
-		return openBlob(d.root, want, d.form.blob(want, false))
+	if _, staged := d.area.Size(want); staged {
+		return d.area.Open(want)
 	}
-	f, err := os.Open(d.area.Path(want))
-	return f, size, err
+	return openBlob(d.root, want, d.form.blob(want, false))
 }
 
 // patience is how often a lock that another process holds is asked for.
