@@ -83,7 +83,7 @@ func TestEditsKeepBothHalvesEqual(t *testing.T) {
 		}
 		annotations := c.Annotations()
 		dir := &copydata.Memory{}
-		for range rapid.IntRange(1, 20).Draw(t, "edits") {
+		for range rapid.IntRange(1, 10).Draw(t, "edits") {
 			before := c.Config()
 			err := c.Update(func(s *copydata.Settings) error { randomEdit(t, s); return nil })
 			if err != nil && (!errors.Is(err, kimg.ErrInvalid) || !reflect.DeepEqual(before, c.Config())) { // what is not valid changes nothing
