@@ -34,8 +34,11 @@ func (c *CopyData) Update(fn func(*Settings) error) error {
 		}
 		was := Settings{Image: c.config.Docker(), Annotations: c.annotations, LayerAnnotations: c.layerAnnotations}
 		err := s.Check(was)
-		if was.Image = c.base.Docker(); err != nil && s.Check(was) == nil {
-			return nil // back to what the image came with, valid or not
+		if err != nil {
+			was.Image = c.base.Docker()
+			if s.Check(was) == nil { // back to what the image came with, valid or not
+				return nil
+			}
 		}
 		return kimg.Wrap(c.label(), err)
 	})

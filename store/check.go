@@ -87,7 +87,7 @@ func (s *Store) checkStates(ctx context.Context) ([]Problem, error) {
 		if err != nil {
 			problems = append(problems, Problem{
 				Kind: "state", ID: c.ID, Name: c.Name, Class: kimg.ClassOf(err), Text: err.Error(),
-				Advice: "restore " + copydata.FileName + " or remove the container (kimg rm)",
+				Advice: "go back to the settings of its image (kimg config --clear state), restore " + copydata.FileName + " or remove the container (kimg rm)",
 			})
 		}
 	}

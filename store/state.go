@@ -104,10 +104,10 @@ func (s *Store) ImageCopyData(ctx context.Context, ref string) (*copydata.CopyDa
 	return copydata.FromImage(origin)
 }
 
-// RebuildState gives a container the settings of its image again, whatever its state file holds, and saves them. What
-// stood there and was damaged is kept beside it, with ".damaged" behind its name. Class unsupported for another tool's
-// container, which has no state file; busy when somebody else saved the state meanwhile.
-func (s *Store) RebuildState(ctx context.Context, containerID string) (*copydata.CopyData, error) {
+// RebuildState gives a container the settings of its image again, whatever its state file holds, edited by fn when that is not
+// nil, and saves them. What stood there and was damaged is kept beside it, with ".damaged" behind its name. Class
+// unsupported for another tool's container, which has no state file; busy when somebody else saved the state meanwhile.
+func (s *Store) RebuildState(ctx context.Context, containerID string, fn func(*copydata.Settings) error) (*copydata.CopyData, error) {
 	c, err := s.Container(ctx, containerID)
 	if err != nil {
 		return nil, err
@@ -129,7 +129,15 @@ func (s *Store) RebuildState(ctx context.Context, containerID string) (*copydata
 	if err != nil {
 		return nil, err
 	}
-	return state, state.Save(dir)
+	if fn != nil {
+		if err := state.Update(fn); err != nil {
+			return nil, err
+		}
+	}
+	if err := state.Save(dir); err != nil {
+		return nil, err
+	}
+	return state, nil
 }
 
 // rebuiltDir is a directory in which a state file that is damaged gives way.

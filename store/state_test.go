@@ -195,7 +195,11 @@ func TestStateFileIsNoFile(t *testing.T) {
 			if all, err := ts.Containers(ctx); err != nil || len(all) != 2 || all[0].Foreign || all[1].Foreign {
 				t.Errorf("%v %v", all, err)
 			}
-			state, err := ts.RebuildState(ctx, "old")
+			_, err = ts.RebuildState(ctx, "old", func(s *copydata.Settings) error { s.Image.OS = "nosuch"; return nil })
+			if _, _, after := ts.CopyData(ctx, "old"); !errors.Is(err, kimg.ErrInvalid) || after == nil {
+				t.Errorf("an edit that is refused rebuilt the state: %v", err)
+			}
+			state, err := ts.RebuildState(ctx, "old", nil)
 			must(t, err)
 			if state.Config().Edited() || state.Name() != "old" || state.Generation() != 1 {
 				t.Errorf("%+v", state)
@@ -223,7 +227,7 @@ func TestRebuildStateOfSoundFile(t *testing.T) {
 	must(t, setEnv(ctx, ts.Store, "A=1"))
 	stale, _, err := ts.CopyData(ctx, "old")
 	must(t, err)
-	state, err := ts.RebuildState(ctx, "old")
+	state, err := ts.RebuildState(ctx, "old", nil)
 	must(t, err)
 	if state.Config().Edited() || state.Generation() != 3 {
 		t.Errorf("generation %d", state.Generation())
@@ -362,7 +366,7 @@ func TestCopyDataOfForeignContainers(t *testing.T) {
 	if _, _, err := ts.CopyData(ctx, "broken"); !errors.Is(err, kimg.ErrState) || strings.Contains(err.Error(), "SECRET") {
 		t.Error(err)
 	}
-	if _, err := ts.RebuildState(ctx, "built"); !errors.Is(err, kimg.ErrUnsupported) {
+	if _, err := ts.RebuildState(ctx, "built", nil); !errors.Is(err, kimg.ErrUnsupported) {
 		t.Error(err)
 	}
 	if got := ts.inventory(t); got != before {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/commit"
+	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/copydata/edit"
 	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/internal/strict"
@@ -26,6 +27,7 @@ type configOptions struct {
 	image, file    string
 	clear, changes []string
 	addHistory     bool
+	rebuild        bool                 // --clear state
 	values         map[string]*[]string // of the flags that edit.Settings lists
 
 	edits edit.List
@@ -48,7 +50,9 @@ variable, $$ a dollar, and NAME alone takes the value from the environment of ki
 WORKDIR, as docker commit does: ENTRYPOINT removes a command that no instruction before it has set. The order is
 --config-file, --clear, --change, then the other flags.
 
---clear takes ` + folded(edit.Clearable()) + `.`,
+--clear takes ` + folded(edit.Clearable()) + `.
+--clear state gives the container all the settings of its image again, before any other flag, also when its state file is
+damaged or gone; a damaged one is kept beside it.`,
 		Example: `  kimg config --cmd '["/app", "-v"]' --env MODE=fast --port 8080 CTR
   kimg config --unsetenv MODE --label version=2 --workingdir /srv --clear healthcheck CTR
   kimg config --change 'ENTRYPOINT ["/app"]' --change 'USER www' CTR
@@ -107,6 +111,10 @@ func (o *configOptions) check([]string) error {
 		o.edits = append(o.edits, e)
 	}
 	for _, name := range o.clear {
+		if name == "state" && o.image == "" {
+			o.rebuild = true
+			continue
+		}
 		e, err := edit.Clear(name)
 		if err != nil {
 			return usagef("--clear", "%w", err)
@@ -217,20 +225,29 @@ func (o *configOptions) run(ctx context.Context, st *store.Store, args []string)
 	if err != nil {
 		return err
 	}
-	settings, err := o.state(ctx, st, c)
+	settings, err := o.change(ctx, st, c)
 	if err != nil {
-		return err
-	}
-	if err := settings.Update(o.edits.Apply); err != nil {
-		return err
-	}
-	if err := settings.Save(st.Dir()); err != nil {
 		return err
 	}
 	if o.app.flags.json {
 		return o.printJSON(containerJSON{ID: c.ID, Name: c.Name, Image: settings.ImageName(), ImageID: c.ImageID})
 	}
 	return nil
+}
+
+// change edits and saves the container's state.
+func (o *configOptions) change(ctx context.Context, st *store.Store, c *store.Container) (*copydata.CopyData, error) {
+	if o.rebuild {
+		return st.RebuildState(ctx, c.ID, o.edits.Apply)
+	}
+	settings, err := o.state(ctx, st, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := settings.Update(o.edits.Apply); err != nil {
+		return nil, err
+	}
+	return settings, settings.Save(st.Dir())
 }
 
 func (o *configOptions) editImage(ctx context.Context, st *store.Store, name string) error {

@@ -248,7 +248,10 @@ func TestRefusesDamagedState(t *testing.T) {
 			if r := l.kimg("check"); r.code != 1 || !strings.Contains(r.out, "c1:") || strings.Contains(r.out, "c2:") {
 				t.Errorf("check: exit %d\n%s", r.code, r.out)
 			}
-			for _, line := range []string{"ps", "inspect c2", "config --env A=1 c2", "commit c2 fine:1", "diff c1", "mount c1 -- true", "rm c1"} {
+			for _, line := range []string{"ps", "inspect c2", "config --env A=1 c2", "commit c2 fine:1", "diff c1", "mount c1 -- true"} {
+				l.must(t, strings.Fields(line)...)
+			}
+			for _, line := range []string{"config --clear state --env A=1 c1", "check", "inspect c1", "commit c1 fine:2", "rm c1"} {
 				l.must(t, strings.Fields(line)...)
 			}
 		})
