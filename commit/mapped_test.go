@@ -71,7 +71,7 @@ func TestMappedContainer(t *testing.T) {
 			}
 			got = append(got, fmt.Sprint(h.Name, " ", h.Uid, ":", h.Gid))
 		}
-		if want := "[d/ 0:1 d/.wh..wh..opq 0:0 d/new 7:8 .wh.gone 0:0]"; fmt.Sprint(got) != want {
+		if want := "[d/ 0:1 d/new 7:8 d/.wh.old 0:0 .wh.gone 0:0]"; fmt.Sprint(got) != want {
 			t.Errorf("shift %d: %v, want %s", shift, got, want)
 		}
 		if problems, err := s.Check(t.Context()); err != nil || len(problems) > 0 {

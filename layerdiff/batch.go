@@ -5,6 +5,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/atfs"
+	"github.com/kimg/kimg/layerdiff/view"
 )
 
 const (
@@ -23,7 +24,7 @@ type batch struct {
 	done    chan struct{}
 }
 
-// producer walks the upper tree and fills batches. It is the visitor of a layer that is written.
+// producer walks the tree and fills batches. It is the visitor of a layer that is written.
 type producer struct {
 	x *run
 	b *batch
@@ -34,7 +35,7 @@ func (x *run) produce(root *dir) {
 	defer close(x.jobs)
 	defer close(x.queue)
 	p := &producer{x: x}
-	err := x.tree.walk(root, p, x.o.SkipUnreadable)
+	err := x.tree.walk(root, p)
 	if err2 := p.leave(root); err == nil {
 		err = err2
 	}
@@ -92,11 +93,15 @@ func (p *producer) add(e entry) error {
 }
 
 func (p *producer) enter(d *dir) error {
-	return p.add(entry{dir: d.parent, name: d.name, sub: d, kind: kindDir, head: -1})
+	e := entry{dir: d.parent, name: d.name, sub: d, kind: kindDir, head: -1}
+	if d.kept != "" && !d.same {
+		e.reason = keptBack(d.kept)
+	}
+	return p.add(e)
 }
 
-func (p *producer) visit(d *dir, name string, typ uint8) error {
-	return p.add(entry{dir: d, name: name, typ: typ, head: -1})
+func (p *producer) visit(d *dir, n view.Name) error {
+	return p.add(entry{dir: d, name: n.Name, typ: n.Type, at: n.At, head: -1})
 }
 
 func (p *producer) leftOut(d *dir, name, reason string) error {
@@ -104,8 +109,6 @@ func (p *producer) leftOut(d *dir, name, reason string) error {
 }
 
 func (p *producer) leave(d *dir) error { return p.x.leave(d) }
-
-func (p *producer) cancelled() error { return p.x.cancelled() }
 
 // tooManyOpen reports whether directories hold more file descriptors than they should.
 func (x *run) tooManyOpen() bool { return x.tree.open.Load() > x.maxOpen }
@@ -223,7 +226,7 @@ func (x *run) prepareFile(b *batch, e *entry, fd int) error {
 	defer closeRead(fd)
 	size := e.st.Size
 	if e.linked() || size > inlineSize || int64(len(b.buf))+size+batchMargin > batchSize ||
-		e.attrs.size() > batchMargin/2 || sparse(&e.st) {
+		e.attrs.size() > batchMargin/2 || sparse(e.content()) {
 		return nil
 	}
 	h := e.header()

@@ -8,25 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/internal/atfs"
 	"github.com/kimg/kimg/layerdiff/view"
 )
 
-// Changes lists what differs from the layers below, in the order of the walk: what [Write] would put into the layer. A
-// directory is listed as changed when its own metadata is, or when something in it is. An opaque directory, which hides
-// what the lower layers have in it, is listed as the deletion of each name that is not there again, and the addition
-// or change of the others; the deletion of a directory stands for everything in it. Contents are read only to tell an
-// unmodified copy of a lower file from a changed one. The sequence ends with its first error.
+// Changes lists what differs from the base, in the order of the walk: what [Write] would put into the layer. A directory
+// is listed as changed when its own metadata is, or when something in it is; the deletion of a directory stands for
+// everything in it. Contents are read only to tell an unmodified copy of a lower file from a changed one. The sequence
+// ends with its first error.
 func Changes(ctx context.Context, stack view.Stack, o Options) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		l := &lister{
-			ctx: ctx, yield: yield, o: o, scratch: make([]byte, 128<<10), links: map[fileID]string{},
-			tree: tree{ids: ids{o.UIDs, o.GIDs}, prefix: stack.Prefix(), keepHidden: true},
-		}
-		root, err := l.tree.root(stack)
+		l := &lister{ctx: ctx, yield: yield, scratch: make([]byte, 128<<10), links: map[fileID]string{}}
+		l.tree = newTree(stack, o, l.cancelled)
+		root, err := l.tree.root()
 		if err == nil {
-			l.push(nil)
-			err = l.tree.walk(root, l, o.SkipUnreadable)
+			err = l.tree.walk(root, l)
 			l.tree.close(root)
 		}
 		if err != nil && !errors.Is(err, errStopped) {
@@ -41,12 +36,10 @@ var errStopped = errors.New("stopped")
 // lister is the visitor behind Changes.
 type lister struct {
 	ctx     context.Context
-	tree    tree
-	o       Options
+	tree    *tree
 	yield   func(Change, error) bool
 	scratch []byte
 	links   map[fileID]string // first names, absolute
-	stack   [][]string        // for each directory the walk is in: hidden names that have not come up yet
 }
 
 func (l *lister) cancelled() error {
@@ -55,8 +48,6 @@ func (l *lister) cancelled() error {
 	}
 	return nil
 }
-
-func (l *lister) push(names []string) { l.stack = append(l.stack, names) }
 
 func (l *lister) give(c Change) error {
 	if !l.yield(c, nil) {
@@ -92,33 +83,16 @@ func (d *dir) change(kind ChangeKind) Change {
 }
 
 func (l *lister) enter(d *dir) error {
-	hidden := d.hidden
-	if err := l.deleteBefore(d.parent, d.name); err != nil {
-		return err
-	}
-	names, err := hidden.Names()
-	if err != nil {
-		return below(d.show(""), err)
-	}
-	l.push(names)
 	if d.same {
 		return nil
 	}
+	e := entry{dir: d.parent, name: d.name}
+	if err := l.tree.lookBelow(&e); err != nil {
+		return err
+	}
 	kind := Changed
-	if d.lower == nil && hidden == nil {
-		e := entry{dir: d.parent, name: d.name}
-		if err := l.tree.lookBelow(&e); err != nil {
-			return err
-		}
-		if !e.below {
-			kind = Added
-		}
-	} else if hidden != nil {
-		same, err := l.tree.sameDir(d, hidden.Top())
-		if err != nil || same {
-			d.same = same
-			return below(d.show(""), err)
-		}
+	if !e.below {
+		kind = Added
 	}
 	if err := l.parents(d.parent); err != nil {
 		return err
@@ -128,33 +102,7 @@ func (l *lister) enter(d *dir) error {
 }
 
 func (l *lister) leave(d *dir) error {
-	err := l.deleteBefore(d, "")
-	l.stack = l.stack[:len(l.stack)-1]
 	l.tree.close(d)
-	return err
-}
-
-// deleteBefore lists the hidden names of an opaque directory that sort before a name the walk has come to ("" for the
-// end), and takes that name off the list.
-func (l *lister) deleteBefore(d *dir, name string) error {
-	names := l.stack[len(l.stack)-1]
-	if len(names) == 0 {
-		return nil
-	}
-	for len(names) > 0 && (name == "" || names[0] < name) {
-		e := entry{dir: d, name: names[0]}
-		names = names[1:]
-		l.stack[len(l.stack)-1] = names
-		if err := l.tree.lookBelow(&e); err != nil {
-			return err
-		}
-		if err := l.report(d, l.deletion(&e)); err != nil {
-			return err
-		}
-	}
-	if len(names) > 0 && names[0] == name {
-		l.stack[len(l.stack)-1] = names[1:]
-	}
 	return nil
 }
 
@@ -173,32 +121,28 @@ func (l *lister) deletion(e *entry) Change {
 	return c
 }
 
-// leftOut lists nothing, but what an opaque directory hides under the name is deleted.
-func (l *lister) leftOut(d *dir, name, _ string) error { return l.deleteBefore(d, name+"\x00") }
+func (l *lister) leftOut(*dir, string, string) error { return nil }
 
-func (l *lister) visit(d *dir, name string, typ uint8) error {
-	if err := l.deleteBefore(d, name); err != nil {
-		return err
-	}
-	e := entry{dir: d, name: name, typ: typ}
+func (l *lister) visit(d *dir, n view.Name) error {
+	e := entry{dir: d, name: n.Name, typ: n.Type, at: n.At}
 	fd, err := l.tree.inspect(&e, l.scratch)
 	if fd >= 0 {
 		closeRead(fd)
 	}
-	if l.o.SkipUnreadable && errors.Is(err, errUnreadable) {
+	if l.tree.skip && errors.Is(err, errUnreadable) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	switch {
-	case e.below && (typ == unix.DT_SOCK || atfs.IsWhiteout(&e.st)):
+	switch e.kind {
+	case kindWhiteout:
 		return l.report(d, l.deletion(&e))
-	case e.kind == kindNone || e.kind == kindLeftOut:
+	case kindNone, kindLeftOut:
 		return nil
 	}
 	c := Change{
-		Path: e.path(), Kind: Added, Type: fileType(typ), Mode: e.st.Mode & 0o7777, UID: e.uid, GID: e.gid, Link: e.link,
+		Path: e.path(), Kind: Added, Type: fileType(e.typ), Mode: e.st.Mode & 0o7777, UID: e.uid, GID: e.gid, Link: e.link,
 	}
 	if e.below {
 		c.Kind = Changed
@@ -207,7 +151,7 @@ func (l *lister) visit(d *dir, name string, typ uint8) error {
 		c.Size = e.st.Size
 	}
 	if e.linked() {
-		id := fileID{uint64(e.st.Dev), e.st.Ino}
+		id := fileIDOf(&e.st)
 		if first, ok := l.links[id]; ok {
 			c.Type, c.Link, c.Size = TypeLink, first, 0
 		} else {

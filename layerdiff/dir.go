@@ -13,22 +13,23 @@ import (
 	"github.com/kimg/kimg/layerdiff/view"
 )
 
-// dir is a directory of the upper tree while something in it may still be read. It holds open file descriptors; the
-// walk, each of its entries under way and each directory in it count as one user, and the last one to leave closes it.
+// dir is a directory of the tree while something in it may still be read. It holds open file descriptors; the walk, each
+// of its entries under way and each directory in it count as one user, and the last one to leave closes it.
 type dir struct {
 	parent *dir
 	name   string // its own name; empty for the root
 	path   string // with a slash at the end; empty for the root
-	fd     int
+	fd     int    // in the upper directory; -1 when that does not have it
 	st     unix.Stat_t
 	attrs  attrs
 	uid    uint32 // as the container sees them
 	gid    uint32
 
-	lower  *view.Dir // what the merged view shows below it; nil when that is nothing
-	hidden *view.Dir // what an opaque directory hides; only kept for Changes
-	opaque bool      // the layers below have a directory here and this one hides it
-	same   bool      // its metadata is that of the directory below: in the layer only if something in it is
+	from  *view.Dir // the layers that show through the upper's directory; nil when none do
+	base  *view.Dir // what the layer goes on top of; nil when there is no directory of that path
+	whole bool      // from is not base: an opaque or redirected directory, of which every name has to be compared
+	same  bool      // its metadata is that of the base's directory: in the layer only if something in it is
+	kept  string    // an attribute that the tree has and the layer has not
 
 	users atomic.Int32
 
@@ -47,35 +48,81 @@ func (d *dir) show(name string) string {
 }
 
 // fds returns how many file descriptors the directory may hold.
-func (d *dir) fds() int64 { return 2 + int64(d.lower.Len()+d.hidden.Len()) }
+func (d *dir) fds() int64 {
+	n := 2 + int64(d.from.Len())
+	if d.whole {
+		n += int64(d.base.Len())
+	}
+	return n
+}
 
-// tree is the upper directory over the lowers, open for one walk.
+// top returns the file descriptor whose metadata is the directory's.
+func (d *dir) top() int {
+	if d.fd >= 0 {
+		return d.fd
+	}
+	return d.from.Top()
+}
+
+// tree is a stack that is open for one walk.
 type tree struct {
 	ids
-	prefix     string
-	keepHidden bool         // keep what opaque directories hide
-	open       atomic.Int64 // file descriptors held by directories
+	stack     view.Stack
+	prefix    string
+	skip      bool         // unreadable files are left out
+	cancelled func() error // why the walk should end early, or nil
+	lowers    *view.Dir    // the root of the layers below the upper directory
+	open      atomic.Int64 // file descriptors held by directories
+	links     links
+}
+
+func newTree(stack view.Stack, o Options, cancelled func() error) *tree {
+	return &tree{
+		ids: ids{o.UIDs, o.GIDs}, stack: stack, prefix: stack.Prefix(), skip: o.SkipUnreadable, cancelled: cancelled,
+	}
 }
 
 // root opens the top of the walk.
-func (t *tree) root(stack view.Stack) (*dir, error) {
-	lower, err := stack.OpenLowers()
-	if err != nil {
-		return nil, err
-	}
-	fd, err := atfs.OpenRoot(stack.Upper)
-	if err != nil {
-		lower.Close()
-		return nil, kimg.Wrap(stack.Upper, err)
-	}
-	d := &dir{fd: fd, staged: -1, lower: lower, written: true}
+func (t *tree) root() (_ *dir, err error) {
+	d := &dir{fd: -1, staged: -1, written: true}
 	d.users.Store(1)
-	t.open.Add(d.fds())
-	if err := retryStat(fd, &d.st); err != nil {
-		t.close(d)
-		return nil, kimg.Wrap(stack.Upper, err)
+	defer func() {
+		t.open.Add(d.fds())
+		if err != nil {
+			t.close(d)
+		}
+	}()
+	if !t.stack.Plain {
+		if d.from, err = view.Open(t.prefix, t.stack.Lowers); err != nil {
+			return nil, err
+		}
 	}
-	return d, nil
+	t.lowers, d.base = d.from, d.from
+	if t.stack.Plain || t.stack.Base != nil {
+		if d.base, err = view.Open(t.prefix, t.stack.Compared()); err != nil {
+			return nil, err
+		}
+		if err := d.compare(); err != nil {
+			return nil, kimg.Wrap("/", err)
+		}
+	}
+	if t.stack.Upper == "" {
+		return d, nil
+	}
+	if d.fd, err = atfs.OpenRoot(t.stack.Upper); err == nil {
+		err = retryStat(d.fd, &d.st)
+	}
+	return d, kimg.Wrap(t.stack.Upper, err)
+}
+
+// compare finds out whether the layers that show through a directory are those it is compared with.
+func (d *dir) compare() error {
+	same, err := d.from.Same(d.base)
+	if d.whole = !same; same && d.base != d.from {
+		d.base.Close()
+		d.base = d.from
+	}
+	return err
 }
 
 func retryStat(fd int, st *unix.Stat_t) error {
@@ -86,81 +133,110 @@ func retryStat(fd int, st *unix.Stat_t) error {
 	}
 }
 
-// enter opens a directory of parent and finds out what is below it. The caller leaves it.
-func (t *tree) enter(parent *dir, name string) (*dir, error) {
+// enter opens a directory of parent; at is the file descriptor of the directory that has it on top. The caller leaves it.
+// A directory that cannot differ from the base is nil.
+func (t *tree) enter(parent *dir, name string, at int) (*dir, error) {
 	path := parent.show(name)
-	fd, err := atfs.OpenDir(parent.fd, name)
-	if err != nil {
-		return nil, reading(path, err)
+	d := &dir{parent: parent, name: name, path: parent.path + name + "/", fd: -1, staged: -1}
+	if at == parent.fd {
+		fd, err := atfs.OpenDir(parent.fd, name)
+		if err != nil {
+			return nil, reading(path, err)
+		}
+		d.fd = fd
 	}
-	d := &dir{parent: parent, name: name, path: parent.path + name + "/", fd: fd, staged: -1}
 	d.users.Store(1)
 	parent.users.Add(1)
-	if err := t.describe(d, path); err != nil {
-		t.open.Add(d.fds())
-		t.close(d)
-		parent.users.Add(-1) // the caller is still in it
-		return nil, err
-	}
+	err := t.describe(d, path)
 	t.open.Add(d.fds())
-	return d, nil
+	if err == nil && (d.fd >= 0 || d.whole) {
+		return d, nil
+	}
+	t.close(d)
+	parent.users.Add(-1) // the caller is still in it
+	return nil, err
 }
 
 // describe fills in what enter needs to know.
-func (t *tree) describe(d *dir, path string) error {
-	if err := retryStat(d.fd, &d.st); err != nil {
-		return reading(path, err)
-	}
-	all, err := atfs.Xattrs(d.fd, wanted)
-	if err != nil {
-		return reading(path, err)
-	}
+func (t *tree) describe(d *dir, path string) (err error) {
+	var all []atfs.Xattr
+	var m view.Marks
 	name := func() string { return path }
-	if d.attrs, err = t.attributes(name, all); err != nil {
-		return err
+	if d.fd >= 0 {
+		if all, err = atfs.Xattrs(d.fd, wanted); err != nil {
+			return reading(path, err)
+		}
+		if m, err = view.ReadMarks(t.prefix, all); err != nil {
+			return kimg.Wrap(kimg.Escape(path, 256), err)
+		}
 	}
-	if d.uid, d.gid, err = t.owner(name, d.st.Uid, d.st.Gid); err != nil {
-		return err
+	if err := t.openBelow(d, m); err != nil {
+		return below(path, err)
 	}
-	opaque, err := view.Marks(t.prefix, d.attrs.own, true)
-	if err != nil {
-		return kimg.Wrap(kimg.Escape(path, 256), err)
+	if d.fd < 0 && !d.whole {
+		return nil
 	}
-	if t.keepHidden && d.parent.hidden != nil {
-		if d.hidden, err = d.parent.hidden.Child(d.name); err != nil {
+	if d.fd < 0 {
+		if d.from == nil {
+			return reading(path, unix.ENOENT)
+		}
+		if all, err = atfs.Xattrs(d.top(), wanted); err == nil {
+			m, err = view.ReadMarks(t.prefix, all)
+		}
+		if err != nil {
 			return below(path, err)
 		}
 	}
-	if d.lower, err = d.parent.lower.Child(d.name); err != nil {
-		return below(path, err)
+	d.kept = m.Escaped
+	if err := retryStat(d.top(), &d.st); err != nil {
+		return reading(path, err)
 	}
-	if d.lower == nil {
-		return nil
+	if d.attrs, err = t.attributes(name, all); err != nil {
+		return err
 	}
-	if opaque {
-		d.opaque = true
-		if t.keepHidden {
-			d.hidden = d.lower
-		} else {
-			d.lower.Close()
-		}
-		d.lower = nil
-		return nil
+	if d.uid, d.gid, err = t.owner(name, d.st.Uid, d.st.Gid); err != nil || d.base == nil {
+		return err
 	}
-	d.same, err = t.sameDir(d, d.lower.Top())
+	d.same, err = t.sameDir(d, d.base.Top())
 	return below(path, err)
 }
 
-// sameDir reports whether a directory has the metadata of the one below it.
-func (t *tree) sameDir(d *dir, lower int) (bool, error) {
+// openBelow opens what shows through a directory with these marks, and what it is compared with.
+func (t *tree) openBelow(d *dir, m view.Marks) (err error) {
+	p := d.parent
+	if d.base, err = p.base.Child(d.name); err != nil {
+		return err
+	}
+	if !p.whole && !m.Opaque && m.Redirect == "" {
+		d.from = d.base
+		return nil
+	}
+	d.whole = true
+	switch {
+	case m.Opaque:
+	case m.Redirect == "":
+		d.from, err = p.from.Child(d.name)
+	case m.Redirect[0] == '/':
+		d.from, err = t.lowers.Child(m.Redirect)
+	default:
+		d.from, err = p.from.Child(m.Redirect)
+	}
+	if err != nil {
+		return err
+	}
+	return d.compare()
+}
+
+// sameDir reports whether a directory has the metadata of the base's.
+func (t *tree) sameDir(d *dir, base int) (bool, error) {
 	var st unix.Stat_t
-	if err := retryStat(lower, &st); err != nil {
+	if err := retryStat(base, &st); err != nil {
 		return false, err
 	}
 	if st.Mode != d.st.Mode || st.Mtim != d.st.Mtim || !t.ids.same(d.st.Uid, d.st.Gid, st.Uid, st.Gid) {
 		return false, nil
 	}
-	attrs, err := atfs.Xattrs(lower, foreign)
+	attrs, err := atfs.Xattrs(base, foreign)
 	return err == nil && d.attrs.same(attrs), err
 }
 
@@ -170,16 +246,23 @@ func foreign(name string) bool { return wanted(name) && !view.Own(name) }
 // close closes a directory that nobody uses any more.
 func (t *tree) close(d *dir) {
 	t.open.Add(-d.fds())
-	d.lower.Close()
-	d.hidden.Close()
-	_ = unix.Close(d.fd) // opened for reading: nothing to lose
+	d.from.Close()
+	if d.whole {
+		d.base.Close()
+	}
+	if d.fd >= 0 {
+		_ = unix.Close(d.fd) // opened for reading: nothing to lose
+	}
 	if d.staged >= 0 {
 		_ = unix.Close(d.staged)
 	}
 }
 
-// unchanged reports whether a directory still has the times it was opened with.
+// unchanged reports whether a directory of the upper still has the times it was opened with.
 func (d *dir) unchanged() error {
+	if d.fd < 0 {
+		return nil
+	}
 	var now unix.Stat_t
 	if err := retryStat(d.fd, &now); err != nil {
 		return reading(d.show(""), err)
@@ -193,7 +276,7 @@ func (d *dir) unchanged() error {
 // errUnreadable marks a failure that SkipUnreadable turns into a listed path.
 var errUnreadable = errors.New("it may not be read")
 
-// reading classifies a failure to read something of the upper tree.
+// reading classifies a failure to read something of the tree.
 func reading(path string, err error) error {
 	switch {
 	case err == nil:

@@ -12,6 +12,8 @@ import (
 // fileID names a file on the host.
 type fileID struct{ dev, ino uint64 }
 
+func fileIDOf(st *unix.Stat_t) fileID { return fileID{uint64(st.Dev), st.Ino} }
+
 // firstName is where a file with several names is in the layer.
 type firstName struct {
 	path  string // without a slash in front
@@ -110,14 +112,7 @@ func (m *emitter) dir(d *dir, e *entry) error {
 	d.written = true
 	m.owner(d.uid, d.gid)
 	h := d.header()
-	if err := m.member(e, &h); err != nil {
-		return err
-	}
-	if !d.opaque {
-		return nil
-	}
-	h = d.opaqueHeader()
-	return m.member(nil, &h)
+	return m.member(e, &h)
 }
 
 // member emits a tar member without content, or with the content that is in the batch's buffer. e may be nil or have
@@ -166,7 +161,7 @@ func (m *emitter) header(h *header) (err error) {
 
 // linked emits a file with several names: the first is the file, the others are links to it.
 func (m *emitter) linked(e *entry) error {
-	id := fileID{uint64(e.st.Dev), e.st.Ino}
+	id := fileIDOf(&e.st)
 	first, found := m.links[id]
 	if !found {
 		m.links[id] = firstName{path: e.dir.path + e.name, names: uint64(e.st.Nlink) - 1}

@@ -30,7 +30,7 @@ func TestFewFileDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newStager(dir, stack.Prefix(), false)
+	s, err := newStager(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,12 @@ const (
 	maxBatches = 16        // 16 MiB read ahead at most
 )
 
-// Write writes what the upper directory of a stack changed as an uncompressed tar and describes it. It reads every file
-// once. With w = io.Discard it only computes the digest. Write returns soon after ctx is done, unless w blocks.
+// Write writes what a stack changes of its base as an uncompressed tar and describes it. It reads every file once. With w = io.Discard it only computes the digest. Write returns soon after ctx is done, unless w blocks.
 //
-// Unmodified copies that overlay made of lower files are left out, and so are deletions of what no lower layer has and
-// directories in which nothing changed. A file that changes while it is read, or vanishes, is an error of class busy.
+// The layer says what has to be done to the base to get the tree, and nothing else: how the tree came about does not
+// matter. So unmodified copies that overlay made of lower files are left out, deletions of what the base does not have and
+// directories in which nothing changed as well, and a directory that was replaced is compared with the one before it: what
+// is gone is deleted by name. A file that changes while it is read, or vanishes, is an error of class busy.
 func Write(ctx context.Context, w io.Writer, stack view.Stack, o Options) (Blob, error) {
 	return newRun(ctx, w, nil, stack, o).do(stack, nil)
 }
@@ -33,7 +34,7 @@ func Write(ctx context.Context, w io.Writer, stack view.Stack, o Options) (Blob,
 // that [Write] writes. The directory's own mode, owner and times are left alone; nothing is synced. After an error the
 // directory holds a part of the layer: the caller removes it.
 func Stage(ctx context.Context, dir string, tarSplit io.Writer, stack view.Stack, o Options) (Blob, error) {
-	s, err := newStager(dir, stack.Prefix(), o.Links)
+	s, err := newStager(dir, o.Links)
 	if err != nil {
 		return Blob{}, err
 	}
@@ -41,13 +42,13 @@ func Stage(ctx context.Context, dir string, tarSplit io.Writer, stack view.Stack
 	return newRun(ctx, nil, tarSplit, stack, o).do(stack, s)
 }
 
-// run is one layer being written. A producer walks the upper tree and cuts it into batches; workers prepare batches in
+// run is one layer being written. A producer walks the tree and cuts it into batches; workers prepare batches in
 // parallel; the caller's goroutine emits them in order; the sink hashes what is emitted.
 //
 //	producer -> jobs  -> workers
 //	         -> queue -> emitter -> sink -> free -> producer
 type run struct {
-	tree    tree
+	tree    *tree
 	ctx     context.Context
 	cancel  context.CancelFunc
 	stop    atomic.Bool // ctx is done
@@ -65,11 +66,11 @@ type run struct {
 
 func newRun(ctx context.Context, w, split io.Writer, stack view.Stack, o Options) *run {
 	x := &run{
-		tree: tree{ids: ids{o.UIDs, o.GIDs}, prefix: stack.Prefix()},
-		o:    o, sink: newSink(w, o.Progress), split: newTarSplit(split),
+		o: o, sink: newSink(w, o.Progress), split: newTarSplit(split),
 		free: make(chan *batch, maxBatches), jobs: make(chan *batch, maxBatches), queue: make(chan *batch, maxBatches),
 		maxOpen: openLimit(),
 	}
+	x.tree = newTree(stack, o, x.cancelled)
 	x.ctx, x.cancel = context.WithCancel(ctx)
 	for range maxBatches {
 		x.free <- &batch{entries: make([]entry, 0, batchEntries), done: make(chan struct{}, 1)}
@@ -112,7 +113,7 @@ func (x *run) do(stack view.Stack, s *stager) (blob Blob, err error) {
 		return Blob{}, err
 	}
 	x.stage = s
-	root, err := x.tree.root(stack)
+	root, err := x.tree.root()
 	if err != nil {
 		return Blob{}, err
 	}

@@ -12,12 +12,11 @@ import (
 	"github.com/kimg/kimg/internal/atfs"
 )
 
-// stager builds the layer as a directory in the form overlay keeps on disk: whiteouts are devices, opaque directories
-// carry an attribute. Everything in it belongs to the ids the container sees. Its methods may be called from several
-// goroutines.
+// stager builds the layer as a directory in the form overlay keeps on disk, where whiteouts are devices. It needs no other
+// mark: every file has its content, every directory its own names. Everything in it belongs to the ids the container sees.
+// Its methods may be called from several goroutines.
 type stager struct {
-	root   int
-	opaque string // name of the attribute
+	root int
 
 	// What the kernel gives a new file here. Asking it once saves asking for every file, and needs no say in the umask,
 	// which belongs to the whole process.
@@ -34,12 +33,12 @@ const (
 )
 
 // newStager opens an empty directory to stage into. The caller closes the stager.
-func newStager(path, prefix string, links bool) (*stager, error) {
+func newStager(path string, links bool) (*stager, error) {
 	root, err := atfs.OpenRoot(path)
 	if err != nil {
 		return nil, kimg.Wrap(path, err)
 	}
-	s := &stager{root: root, opaque: prefix + "opaque", links: links}
+	s := &stager{root: root, links: links}
 	if err := s.probe(); err != nil {
 		s.close()
 		return nil, kimg.Wrap(path, err)
@@ -122,9 +121,6 @@ func (s *stager) finishDir(d *dir) error {
 		if err == nil {
 			err = atfs.SetXattr(d.staged, x.Name, x.Value)
 		}
-	}
-	if err == nil && d.opaque {
-		err = atfs.SetXattr(d.staged, s.opaque, "y")
 	}
 	if err == nil {
 		err = unix.Fchmod(d.staged, d.st.Mode&0o7777)
@@ -210,10 +206,10 @@ func (s *stager) clone(to, from int, size int64) bool {
 	return true
 }
 
-// share stages a file as a hard link to the upper's own, when that was asked for and the file is already what the
-// layer must hold; false when it has to be copied.
+// share stages a file as a hard link to the upper's own, when that was asked for and the file is already what the layer
+// must hold; false when it has to be copied. Files of the layers below are never shared.
 func (s *stager) share(e *entry) (bool, error) {
-	if !s.links || e.uid != e.st.Uid || e.gid != e.st.Gid || !slices.Equal(e.attrs.layer, e.attrs.raw) {
+	if !s.links || e.at != e.dir.fd || e.marked || e.uid != e.st.Uid || e.gid != e.st.Gid || !slices.Equal(e.attrs.layer, e.attrs.raw) {
 		return false, nil
 	}
 	at, err := s.dir(e.dir)

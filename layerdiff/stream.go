@@ -6,7 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/internal/atfs"
 )
 
 // sparseSize is the size below which holes are not worth looking for.
@@ -15,21 +14,21 @@ const sparseSize = 32 << 10
 // sparse reports whether a file has holes.
 func sparse(st *unix.Stat_t) bool { return st.Size >= sparseSize && st.Blocks*512 < st.Size }
 
-// recheck compares an open file with what was seen of it before.
+// recheck compares the open content of a file with what was seen of it before.
 func (e *entry) recheck(fd int) error {
 	var now unix.Stat_t
 	if err := retryStat(fd, &now); err != nil {
 		return reading(e.path(), err)
 	}
-	return e.stillIs(&now)
+	return e.stillIs(e.content(), &now)
 }
 
 // stream emits a regular file that is too large to be read ahead, or has to wait for its turn.
 func (m *emitter) stream(e *entry) (err error) {
 	x := m.x
-	src, err := atfs.OpenFile(e.dir.fd, e.name)
+	src, err := e.open()
 	if err != nil {
-		return reading(e.path(), err)
+		return err
 	}
 	defer closeRead(src)
 	if err := e.recheck(src); err != nil {
@@ -138,7 +137,7 @@ func (c *content) write(data []byte, at int64, hole bool) (err error) {
 
 // each calls do with the pieces of the content in order. Data is read into chunks of the sink and handed back after do.
 func (c *content) each(x *run, do func(data []byte, at int64, hole bool) error) error {
-	size, holes := c.e.st.Size, sparse(&c.e.st)
+	size, holes := c.e.st.Size, sparse(c.e.content())
 	if size > chunkSize {
 		_ = unix.Fadvise(c.src, 0, 0, unix.FADV_SEQUENTIAL) // only advice
 	}

@@ -32,15 +32,15 @@ func TestLowers(t *testing.T) {
 		},
 		{{Path: "d/top", Mode: 0o644}, null, {Path: "hidden/x", Mode: 0o600}, {Path: "link/x", Mode: 0o600}},
 	}
-	stack := view.Stack{XattrPrefix: prefix}
+	var dirs []string
 	for _, l := range layers {
 		dir := t.TempDir()
 		if err := l.Write(dir); err != nil {
 			t.Fatal(err)
 		}
-		stack.Lowers = append(stack.Lowers, dir)
+		dirs = append(dirs, dir)
 	}
-	root, err := stack.OpenLowers()
+	root, err := view.Open(prefix, dirs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +59,17 @@ func TestLowers(t *testing.T) {
 			defer d.Close()
 		}
 		names, err := d.Names()
-		if got := fmt.Sprint(names, d.Len()); err != nil || got != want {
+		var shown []string
+		for _, n := range names {
+			shown = append(shown, n.Name)
+		}
+		if got := fmt.Sprint(shown, d.Len()); err != nil || got != want {
 			t.Errorf("%q: %s, want %s (%v)", dir, got, want, err)
 		}
 		for _, n := range names {
 			var st unix.Stat_t
-			if _, found, err := d.Lookup(n, &st); !found || err != nil {
-				t.Errorf("%s/%s: found %v, %v", dir, n, found, err)
+			if _, found, err := d.Lookup(n.Name, &st); !found || err != nil {
+				t.Errorf("%s/%s: found %v, %v", dir, n.Name, found, err)
 			}
 		}
 	}
@@ -81,7 +85,7 @@ func TestLowers(t *testing.T) {
 }
 
 func TestNoLowers(t *testing.T) {
-	root, err := view.Stack{}.OpenLowers()
+	root, err := view.Open(view.TrustedPrefix, nil)
 	if root != nil || err != nil {
 		t.Fatal(root, err)
 	}

@@ -3,7 +3,6 @@
 package view
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/kimg/kimg"
@@ -16,30 +15,57 @@ func Own(name string) bool {
 	return strings.HasPrefix(name, TrustedPrefix) || strings.HasPrefix(name, UserPrefix)
 }
 
-// Marks reads overlay's own attributes of a file of a stack with the given prefix and says whether they make a directory
-// opaque. What this package cannot follow is an error of class unsupported, without the path.
-func Marks(prefix string, attrs []atfs.Xattr, dir bool) (opaque bool, err error) {
-	for _, a := range attrs {
-		mark, ok := strings.CutPrefix(a.Name, prefix)
-		if !ok {
-			continue
-		}
-		switch {
-		case mark == "opaque" && dir && a.Value == "y":
-			opaque = true
-		case mark == "opaque" && dir && a.Value == "x", mark == "whiteout" && !dir:
-			return false, errMark("whiteouts in the form of attributes", a.Name)
-		case mark == "metacopy":
-			return false, errMark("a file whose content stayed in a lower layer (metacopy)", a.Name)
-		case mark == "redirect" && dir: // on a file it only means something together with metacopy
-			return false, errMark("a renamed directory (redirect_dir)", a.Name)
-		case strings.HasPrefix(mark, "overlay."):
-			return false, errMark("an escaped overlay attribute", a.Name)
-		}
-	}
-	return opaque, nil
+// Marks is what overlay's own attributes say about a file. Those that say nothing about the tree (origin, impure, nlink,
+// uuid and others) are passed over, as the kernel does.
+type Marks struct {
+	Opaque    bool   // a directory that hides what is below
+	Whiteouts bool   // a directory in which marked files may stand for deletions
+	Whiteout  bool   // stands for a deletion, if it is an empty regular file
+	Metacopy  bool   // a file whose content is that of the file below
+	Redirect  string // the layers below have it under this name beside it, or this path from their root; empty: its own
+	Escaped   string // one attribute of overlay's families that belongs to the tree itself, by the name the view shows
 }
 
-func errMark(what, attr string) error {
-	return &kimg.Error{Class: kimg.ErrUnsupported, Err: errors.New(what + " is not supported (" + kimg.Quote(attr) + ")")}
+// ReadMarks reads the marks among a file's attributes. With no prefix nothing is one. An error is of class damaged and
+// does not name the path.
+func ReadMarks(prefix string, attrs []atfs.Xattr) (m Marks, err error) {
+	for _, a := range attrs {
+		mark, ok := strings.CutPrefix(a.Name, prefix)
+		if !ok || prefix == "" {
+			continue
+		}
+		switch mark {
+		case "opaque":
+			m.Opaque, m.Whiteouts = a.Value == "y", a.Value == "x"
+		case "whiteout":
+			m.Whiteout = true
+		case "metacopy":
+			m.Metacopy = true
+		case "redirect":
+			if !validRedirect(a.Value) {
+				return m, kimg.Errorf(kimg.ErrDamaged, "", "overlay's mark of where it came from (%s) is not a path: %s", a.Name, kimg.Quote(a.Value))
+			}
+			m.Redirect = a.Value
+		default:
+			if name, ok := strings.CutPrefix(mark, "overlay."); ok {
+				m.Escaped = prefix + name
+			}
+		}
+	}
+	return m, nil
+}
+
+// validRedirect accepts a name, or a path that begins with a slash.
+func validRedirect(path string) bool {
+	if rest, ok := strings.CutPrefix(path, "/"); ok {
+		path = rest
+	} else if strings.Contains(path, "/") {
+		return false
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		if name == "" || name == "." || name == ".." || len(name) > 255 || strings.Contains(name, "\x00") {
+			return false
+		}
+	}
+	return true
 }

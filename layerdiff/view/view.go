@@ -1,9 +1,9 @@
-// Package view reads an overlay stack without mounting it: an upper directory over the merged view of lower directories,
-// with whiteouts and opaque directories as the kernel writes them.
+// Package view reads an overlay without mounting it: the tree that the kernel would show of layers on top of each other,
+// with whiteouts (devices and marked files), opaque and redirected directories and files whose content stayed below
+// (metacopy).
 //
-// Nothing is looked up by a path of more than one component and no symbolic link is followed below the directories the
-// caller names: every look-up is relative to a directory that is already open. What this package does not understand
-// (metacopy files, redirected directories, escaped or extended whiteouts) is refused by name, class unsupported.
+// Every look-up is relative to a directory that is already open and takes one component at a time; no symbolic link is
+// followed below the directories the caller names, and a redirect can only lead to another place of the same layers.
 package view
 
 // The two families of extended attributes that overlayfs keeps its own marks in.
@@ -12,17 +12,37 @@ const (
 	UserPrefix    = "user.overlay."    // a store inside a user namespace (mount option userxattr)
 )
 
-// Stack names the directories of one overlay. The zero value of XattrPrefix means [TrustedPrefix].
+// Stack names the directories a tree consists of, and those it is compared with. The zero value of XattrPrefix means
+// [TrustedPrefix].
 type Stack struct {
-	Upper       string   // what was written on top
+	Upper       string   // what was written on top; empty when there is no such directory
 	Lowers      []string // the layers below, top first; may be empty
 	XattrPrefix string   // TrustedPrefix or UserPrefix
+
+	// Base is what the tree is compared with, layers of the same kind, top first. Nil means Lowers, so that what was
+	// written to Upper is the difference. Empty and not nil means nothing: the difference is the whole tree.
+	Base []string
+
+	// Plain says that Upper is a whole tree by itself, as a mount shows it, and that nothing in it is a mark. It is
+	// compared with Base, or with Lowers when that is nil: at most one directory, which is such a tree too.
+	Plain bool
 }
 
-// Prefix returns the prefix of the attributes that mark directories of this stack.
+// Prefix returns the prefix of the attributes that are marks in this stack, empty when none are.
 func (s Stack) Prefix() string {
-	if s.XattrPrefix == "" {
+	switch {
+	case s.Plain:
+		return ""
+	case s.XattrPrefix == "":
 		return TrustedPrefix
 	}
 	return s.XattrPrefix
+}
+
+// Compared returns the layers that the tree is compared with.
+func (s Stack) Compared() []string {
+	if s.Base == nil {
+		return s.Lowers
+	}
+	return s.Base
 }

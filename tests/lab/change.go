@@ -103,7 +103,7 @@ func workload(c *changer) {
 	for _, f := range []string{"etc/issue", "etc/debian_version", "usr/share/doc/bash", "var/lib/dpkg/info/bash.list"} {
 		c.remove(f)
 	}
-	c.remove("usr/share/doc/tar") // replaced: an opaque directory
+	c.remove("usr/share/doc/tar") // replaced: overlay marks the new one opaque
 	c.dir("usr/share/doc/tar", 0o750)
 	c.file("usr/share/doc/tar/only", "this", 0o644)
 	c.remove("usr/share/doc/gzip") // a directory becomes a file
