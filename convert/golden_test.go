@@ -201,28 +201,8 @@ func TestSchema1ByWayOfSchema2(t *testing.T) {
 	}
 }
 
-// Images from before Docker 1.10 have no flag for empty layers: they stay layers, unless their content is asked.
-func TestEmptyLayers(t *testing.T) {
-	v1 := testimage.NewV1(testimage.V1Options{Seed: 5, Layers: 2, Empty: 2, Old: true})
-	layers := v1Layers(t, v1)
-	_, empty := convert.EmptyLayer()
-	for i := range layers {
-		layers[i].Empty = layers[i].Digest == empty.Digest
-	}
-	for _, to := range formats {
-		for mode, want := range map[convert.Mode]int{convert.EmptyFlag: 4, convert.EmptyContent: 2} {
-			out, _, err := convert.Convert(convert.Document{Manifest: v1.Manifest}, to, layers, convert.Options{EmptyLayers: mode})
-			if err != nil {
-				t.Fatal(err)
-			}
-			c, err := convert.Parse(out, nil)
-			m, err2 := convert.ParseManifest(out.Manifest)
-			if err != nil || err2 != nil || len(m.Layers) != want || len(c.Docker().RootFS.DiffIDs) != want || len(c.Docker().History) != 4 {
-				t.Errorf("%s %d: %v %v, %d layers", to, mode, err, err2, len(m.Layers))
-			}
-		}
-	}
-	// Schema 2 and OCI say which steps have no layer: there is nothing to guess.
+// Schema 2 and OCI say which steps have no layer: there is nothing to guess.
+func TestEmptyByContent(t *testing.T) {
 	doc := document(t, convert.DockerV2S2, ociConfig, 1)
 	l := []convert.Layer{{Digest: digest.FromString("0"), Empty: true}}
 	if out, report, err := convert.Convert(doc, convert.OCI, l, convert.Options{EmptyLayers: convert.EmptyContent}); err != nil || report != nil || string(out.Config) != ociConfig {
