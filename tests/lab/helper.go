@@ -22,6 +22,7 @@ var helpers = map[string]func(dir string, args []string) error{
 	"untar":    untar,
 	"audit":    audit,
 	"many":     many,
+	"legacy":   legacy,
 }
 
 // Main is the first call of TestMain: in a process that was started as a helper it does the helper's work and does not
