@@ -60,7 +60,7 @@ func (f *fakeRegistry) serve(t *testing.T) (string, *types.SystemContext) {
 	t.Cleanup(s.Close)
 	sys := policyFile(t, "insecureAcceptAnything")
 	sys.DockerInsecureSkipTLSVerify, sys.AuthFilePath = types.OptionalBoolTrue, t.TempDir()+"/auth.json"
-	sys.SystemRegistriesConfPath, sys.RegistriesDirPath = "/dev/null", t.TempDir()
+	sys.SystemRegistriesConfPath, sys.RegistriesDirPath = "/dev/null", "/nonexistent"
 	return "docker://" + strings.TrimPrefix(s.URL, "http://") + "/old:1", sys
 }
 
