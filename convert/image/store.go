@@ -173,8 +173,12 @@ func (j *job) unpack(ctx context.Context, tx *store.Tx, p *picture, b blob, to c
 	}
 	var first prefix
 	layer, err := tx.StageLayer(ctx, parent, store.TarSource(io.TeeReader(v, &first)))
-	if err == nil {
-		_, err = io.Copy(io.Discard, v) // its end is where the digest is checked
+	switch kimg.ClassOf(err) {
+	case "", kimg.ErrInvalid, kimg.ErrUnsafe, kimg.ErrUnsupported, kimg.ErrLimit:
+		// The digest is checked at the end. A blob that is not the right one says nothing else of interest.
+		if _, verr := streamio.Copy(io.Discard, v); verr != nil {
+			err = verr
+		}
 	}
 	if err != nil {
 		return moved{}, "", err
