@@ -139,7 +139,7 @@ func (o *configOptions) check([]string) error {
 		}
 		o.edits = append(o.edits, e)
 	}
-	if len(o.edits) == 0 {
+	if len(o.edits) == 0 && !o.rebuild {
 		return usagef("config", "nothing to change")
 	}
 	return o.history()
@@ -247,7 +247,13 @@ func (o *configOptions) change(ctx context.Context, st *store.Store, c *store.Co
 	if err := settings.Update(o.edits.Apply); err != nil {
 		return nil, err
 	}
-	return settings, settings.Save(st.Dir())
+	if err := settings.Save(st.Dir()); err != nil {
+		return nil, err
+	}
+	if c.Foreign {
+		o.log.WarnContext(ctx, "the tool that made the container will not know; kimg goes by its own settings from now on", "tool", c.Tool)
+	}
+	return settings, nil
 }
 
 func (o *configOptions) editImage(ctx context.Context, st *store.Store, name string) error {

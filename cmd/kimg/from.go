@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert/docker"
+	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/store"
 )
 
@@ -167,6 +169,10 @@ func parsePlatform(text string) (*ispec.Platform, error) {
 	p := &ispec.Platform{OS: parts[0], Architecture: parts[1]}
 	if len(parts) == 3 {
 		p.Variant = parts[2]
+	}
+	named := copydata.Settings{Image: docker.Image{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}}
+	if err := named.Check(copydata.Settings{}); err != nil {
+		return nil, usagef("--platform", "%w", err)
 	}
 	return p, nil
 }
