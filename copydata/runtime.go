@@ -59,7 +59,11 @@ func FromRuntime(engine Engine, spec []byte, o Origin, containerID, name string)
 	}
 	c.made = "imported"
 	if spec == nil {
-		return c, convert.Report{{Path: "config", Kind: convert.Warning, Why: "what the container was created with is not known until it is started; its settings are those of the image"}}, nil
+		why := "what the container was created with is not known until it is started; its settings are those of the image"
+		if engine == "" {
+			why = "which tool made the container is not known; its settings are those of the image"
+		}
+		return c, convert.Report{{Path: "config", Kind: convert.Warning, Why: why}}, nil
 	}
 	object := RuntimeFile + " of container " + containerID
 	var r runtimeSpec

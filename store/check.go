@@ -74,7 +74,7 @@ func (s *Store) checkStates(ctx context.Context) ([]Problem, error) {
 	}
 	var problems []Problem
 	for _, c := range all {
-		if c.Foreign {
+		if c.Foreign && !s.hasStateFile(c.ID) {
 			continue
 		}
 		if err := check(ctx); err != nil {

@@ -74,6 +74,9 @@ func TestStateKilledWhileSaved(t *testing.T) {
 				t.Errorf("%s=%s: %s of generation %d", point, how, env, generation)
 			}
 			must(t, setEnv(ctx, ts.Store, "A=last"))
+			if entries, err := os.ReadDir(filepath.Dir(ts.stateFile(mustContainer(t, ts, "old")))); err != nil || len(entries) != 1 {
+				t.Errorf("%s=%s: the next save leaves %v, %v", point, how, entries, err)
+			}
 			if problems, err := ts.Check(ctx); err != nil || len(problems) > 0 {
 				t.Errorf("check: %+v, %v", problems, err)
 			}

@@ -74,6 +74,9 @@ func (d stateDir) replace(id, file string, generation uint64, data []byte, aside
 	if have != generation {
 		return kimg.Errorf(kimg.ErrBusy, file, "the state of container %s was changed by somebody else meanwhile", id)
 	}
+	if err := safeopen.RemoveUnfinished(path); err != nil {
+		return kimg.Wrap(file, err)
+	}
 	if err := failpoint.Here("state.save.begin"); err != nil {
 		return err
 	}

@@ -139,7 +139,7 @@ func readAll(f *os.File, path string, max int64) ([]byte, error) {
 // link) is replaced, not written through.
 func WriteFileAtomic(path string, data []byte, mode os.FileMode) error {
 	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-")
+	tmp, err := os.CreateTemp(dir, unfinished(path))
 	if err != nil {
 		return err
 	}
@@ -160,6 +160,22 @@ func WriteFileAtomic(path string, data []byte, mode os.FileMode) error {
 		return err
 	}
 	return SyncDir(dir)
+}
+
+// unfinished is how the names of temporary files for path begin.
+func unfinished(path string) string { return "." + filepath.Base(path) + ".tmp-" }
+
+// RemoveUnfinished removes what killed calls of [WriteFileAtomic] for path have left. The caller holds a lock that everybody
+// who writes path takes.
+func RemoveUnfinished(path string) error {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if err == nil && strings.HasPrefix(e.Name(), unfinished(path)) {
+			err = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	return err
 }
 
 func fill(f *os.File, data []byte, mode os.FileMode) error {
