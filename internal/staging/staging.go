@@ -256,14 +256,15 @@ func (a *Area) Sync() error {
 		return os.NewSyscallError("syncfs", unix.Syncfs(int(a.lock.Fd())))
 	}
 	for d := range blobs {
-		if err := syncPath(a.Path(d)); err != nil {
+		if err := SyncFile(a.Path(d)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func syncPath(path string) error {
+// SyncFile makes the content of a file durable.
+func SyncFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

@@ -226,15 +226,27 @@ func (d *Destination) acquire(ctx context.Context) error {
 	}
 }
 
-// checkReused makes sure that nobody took a blob away since it was found good.
+// checkReused makes sure that nobody took a blob away since it was found good, and that it is on disk: nobody knows
+// whether who wrote it cared.
 func (d *Destination) checkReused() error {
 	for blob, size := range d.reused {
-		info, err := os.Lstat(filepath.Join(d.path, d.form.blob(blob, false)))
+		path := filepath.Join(d.path, d.form.blob(blob, false))
+		info, err := os.Lstat(path)
 		if err != nil || !info.Mode().IsRegular() || info.Size() != size {
 			return kimg.Errorf(kimg.ErrBusy, blob.String(), "another process took the blob away")
 		}
+		if err := d.sync(path); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+func (d *Destination) sync(path string) error {
+	if d.o.NoSync {
+		return nil
+	}
+	return staging.SyncFile(path)
 }
 
 // placeBlobs gives every staged blob its name, in the order of the names. A good blob of that name stays; any other file
@@ -247,6 +259,9 @@ func (d *Destination) placeBlobs(ctx context.Context, p *staging.Publisher) erro
 			if good, err := d.verify(ctx, blob, staged[blob]); err != nil {
 				return err
 			} else if good {
+				if err := d.sync(filepath.Join(d.path, name)); err != nil {
+					return err
+				}
 				continue
 			}
 		}
