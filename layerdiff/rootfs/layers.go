@@ -180,7 +180,7 @@ func mark(m *merged, path []string) error {
 func describe(h *tar.Header, content io.Reader, buf []byte) (file, error) {
 	f := file{mode: uint32(h.Mode) & 0o7777, uid: uint32(h.Uid), gid: uint32(h.Gid), mtime: h.ModTime.Unix()}
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont: //nolint:staticcheck // the old flag is still read
+	case tar.TypeReg, tar.TypeCont:
 		sum := sha256.New()
 		if _, err := io.CopyBuffer(sum, content, buf); err != nil {
 			return file{}, err

@@ -16,8 +16,8 @@ import (
 	"github.com/kimg/kimg/tests/lab"
 )
 
-// settings are flags of buildah config. The first ones are those that OCI can say.
-var settings = map[string][]string{
+// buildahFlags are flags of buildah config. The first ones are those that OCI can say.
+var buildahFlags = map[string][]string{
 	"nothing": nil,
 	"OCI": {
 		"--cmd", "/hello x", "--entrypoint", `["/e","f"]`, "--env", "B=2", "--env", "A-", "--label", "m=1", "--label", "l-", "--annotation", "x=y", "--port", "80", "--port", "90/udp",
@@ -42,7 +42,7 @@ func TestBuildahContainers(t *testing.T) {
 	s.Peer("buildah", "commit", "-q", scratch, "localhost/base-oci")
 	s.Peer("buildah", "commit", "-q", "--format", "docker", scratch, "localhost/base-docker")
 	for _, base := range []string{"localhost/base-oci", "localhost/base-docker", "scratch"} {
-		for name, flags := range settings {
+		for name, flags := range buildahFlags {
 			t.Run(strings.TrimPrefix(base, "localhost/")+" "+name, func(t *testing.T) {
 				s := s.On(t)
 				c := s.Peer("buildah", "from", "--pull-never", base)
