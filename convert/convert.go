@@ -48,25 +48,19 @@ func convertSchema2(doc Document, to Format, layers []Layer, o Options) (Documen
 	if err != nil {
 		return Document{}, nil, err
 	}
+	m, err := fitManifest(doc, to, layers, c.Docker().RootFS.DiffIDs)
+	if err != nil {
+		return Document{}, nil, kimg.Wrap("manifest", err)
+	}
 	out := Document{Format: to}
 	var said Report // about the configuration
-	if to != DockerV2S1 {
-		if out.Config, said, err = c.write(to, o); err != nil {
-			return Document{}, nil, err
-		}
-	}
-	m, err := fitManifest(doc, to, layers, c.Docker().RootFS.DiffIDs)
-	if err == nil && to != DockerV2S1 {
+	if to == DockerV2S1 {
+		out.Manifest, said, err = toSchema1(c, m.layers, o)
+	} else if out.Config, said, err = c.write(to, o); err == nil {
 		out.Manifest, err = m.write(doc.Manifest, out.Config)
 	}
 	if err == nil {
 		m.report, err = m.report.inOrder(doc.Manifest)
-	}
-	if err != nil {
-		return Document{}, nil, kimg.Wrap("manifest", err)
-	}
-	if to == DockerV2S1 {
-		out.Manifest, said, err = toSchema1(c, m.layers, o)
 	}
 	if err != nil {
 		return Document{}, nil, err

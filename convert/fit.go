@@ -129,6 +129,11 @@ func (f *fitting) add(path string, kind Kind, why string) {
 // write returns the manifest as a document, pointing at a configuration. In the format it came in it is the source
 // with what differs, byte for byte.
 func (f *fitting) write(source, config []byte) ([]byte, error) {
+	data, err := f.document(source, config)
+	return data, kimg.Wrap("manifest", err)
+}
+
+func (f *fitting) document(source, config []byte) ([]byte, error) {
 	if f.from != f.to {
 		f.m.SchemaVersion, f.m.MediaType, f.m.Config.MediaType = 2, f.to.ManifestType(), f.to.ConfigType()
 	}
