@@ -92,8 +92,8 @@ func openSchema1(manifest []byte) (signedDocument, error) {
 type schema1 struct {
 	Schema1
 	payload []byte
-	entries []v1Entry // base first, without repeated ones
-	repeats int       // how many were left out as repeated
+	entries []v1Entry       // base first, without repeated ones
+	repeats []digest.Digest // blobs of the entries left out as repeated
 }
 
 // v1Entry is one entry of a schema 1 history.
@@ -175,7 +175,7 @@ func (s *schema1) chain() error {
 	for _, e := range s.entries {
 		switch id := e.image.ID; {
 		case id == below:
-			s.repeats++
+			s.repeats = append(s.repeats, e.blob)
 			continue
 		case seen[id]:
 			return invalid("duplicate-id: history[%d] has an id that an older entry has", e.index)

@@ -110,7 +110,7 @@ type v2History struct {
 
 // history makes the history and lists the diff IDs of the layers, base first.
 func (s schema1) history(layers []Layer, o Options) (history []v2History, diffIDs []digest.Digest, report Report) {
-	if s.repeats > 0 {
+	if len(s.repeats) > 0 {
 		report = append(report, s.repeated())
 	}
 	if s.Signed {

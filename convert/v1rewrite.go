@@ -7,11 +7,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/kimg/kimg/internal/strict"
+	"github.com/opencontainers/go-digest"
 )
 
 // rewriteSchema1 gives a schema 1 manifest the name and tag of the options (empty: the ones it has) and the layers that
 // are at the destination (nil: the ones it has). Everything else keeps its bytes. Where nothing changes the manifest is
 // returned itself; where something does, its signatures are dropped, and the entries that Docker ignores.
+//
+// At a destination there are no other blobs than the layers and the usual empty one, so entries that name others change.
 func rewriteSchema1(manifest []byte, layers []Layer, o Options) ([]byte, Report, error) {
 	s, err := parseSchema1(manifest)
 	if err != nil {
@@ -42,13 +45,14 @@ func rewriteSchema1(manifest []byte, layers []Layer, o Options) ([]byte, Report,
 	if err != nil {
 		return nil, nil, err
 	}
-	if report = append(report, moved...); len(report) == 0 {
+	stray := layers != nil && slices.ContainsFunc(s.repeats, func(d digest.Digest) bool { return !slices.Contains(s.Layers, d) })
+	if report = append(report, moved...); len(report) == 0 && !stray {
 		return manifest, nil, nil
 	}
 	if raw, err = s.lists(raw); err != nil {
 		return nil, nil, err
 	}
-	if s.repeats > 0 {
+	if len(s.repeats) > 0 {
 		report = append(report, s.repeated())
 	}
 	if s.Signed {
@@ -62,19 +66,23 @@ func rewriteSchema1(manifest []byte, layers []Layer, o Options) ([]byte, Report,
 
 // move points the entries at the layers of the destination.
 func (s schema1) move(layers []Layer) (report Report, err error) {
+	if layers == nil {
+		return nil, nil
+	}
+	_, empty := EmptyLayer()
 	for i := range s.entries {
 		e := &s.entries[i]
-		if e.image.Throwaway || len(layers) == 0 {
-			continue
+		l, why := empty, "the entry is flagged as empty, so it names the usual empty layer"
+		if !e.image.Throwaway {
+			l, why = layers[0], "the layer was compressed anew; what it unpacks to is the same"
+			layers = layers[1:]
 		}
-		l := layers[0]
-		layers = layers[1:]
 		if err := l.schema1(); err != nil {
 			return nil, err
 		}
 		if l.Digest != e.blob {
 			e.blob = l.Digest
-			report = append(report, Change{fmt.Sprintf("fsLayers[%d].blobSum", e.index), Changed, "the layer was compressed anew; what it unpacks to is the same"})
+			report = append(report, Change{fmt.Sprintf("fsLayers[%d].blobSum", e.index), Changed, why})
 		}
 	}
 	slices.Reverse(report)
@@ -115,7 +123,7 @@ func (s schema1) lists(manifest json.RawMessage) (json.RawMessage, error) {
 
 // repeated is the change that leaving out repeated entries is.
 func (s schema1) repeated() Change {
-	return Change{"history", Changed, fmt.Sprintf("entries left out, as Docker does, because the next older one has their id: %d", s.repeats)}
+	return Change{"history", Changed, fmt.Sprintf("entries left out, as Docker does, because the next older one has their id: %d", len(s.repeats))}
 }
 
 // unsigned is the change that dropping signatures is.

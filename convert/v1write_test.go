@@ -208,6 +208,17 @@ func TestSchema1ToSchema1(t *testing.T) {
 	if d := cmp.Diff(want, string(doc.Manifest)); d != "" {
 		t.Error(d)
 	}
+	// Blobs that nobody brings along are not named.
+	good[1].blob = diffC
+	for _, odd := range []string{v1Doc(good...), v1Doc(v1Good()[0], v1Good()[1], v1Good()[2], v1Text{diffC, good[2].text})} {
+		doc, report := fromV1(t, odd, convert.DockerV2S1, v1AtDestination(), convert.Options{})
+		if string(doc.Manifest) != v1Doc(v1Good()...) || len(report) != 1 {
+			t.Errorf("%v %s", report, doc.Manifest)
+		}
+		if doc, _ := fromV1(t, odd, convert.DockerV2S1, nil, convert.Options{}); string(doc.Manifest) != odd {
+			t.Errorf("%s", doc.Manifest)
+		}
+	}
 	for name, bad := range map[string][]convert.Layer{
 		"few": at[:1], "zstd": {{Digest: diffC, MediaType: "application/vnd.oci.image.layer.v1.tar+zstd"}, at[1]}, "digest": {{Digest: "x"}, at[1]},
 	} {
