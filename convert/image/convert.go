@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"slices"
 
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/types"
@@ -22,7 +23,7 @@ func (c *Converter) Convert(ctx context.Context, src, dst types.ImageReference) 
 	if err != nil {
 		return Result{}, kimg.Wrap(label(dst), err)
 	}
-	from, err := c.openSource(ctx, src)
+	from, err := c.openSource(ctx, src, tempDir(dst))
 	if err != nil {
 		return Result{}, kimg.Wrap(label(src), err)
 	}
@@ -46,9 +47,13 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	lost, err := j.signatures(ctx)
+	if err != nil {
+		return Result{}, err
+	}
 	if convert.IsIndex(manifest, "") {
 		if j.o.Platform == nil {
-			return j.index(ctx, manifest)
+			return j.index(ctx, manifest, lost)
 		}
 		if manifest, err = j.choose(ctx, manifest); err != nil {
 			return Result{}, err
@@ -58,6 +63,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	p.lost = lost
 	if NamesStore(j.dst) {
 		return j.intoStore(ctx, &p)
 	}
@@ -74,6 +80,20 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	return r, nil
+}
+
+// signatures reports those that lie beside the manifest of a dir: image: nothing else here has a place for them. What a
+// registry keeps elsewhere stays there.
+func (j *job) signatures(ctx context.Context) (convert.Report, error) {
+	if j.src.Transport().Name() != transportDir {
+		return nil, nil
+	}
+	all, err := j.from.Signatures(ctx)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	why := "the files with signatures are not taken along"
+	return convert.Report{{Path: "signature-1", Kind: convert.Lost, Why: why}}, nil
 }
 
 // write opens the destination, lets stage fill it and publishes what stage returns.
@@ -165,6 +185,7 @@ func (j *job) document(p *picture, to convert.Format, all []moved) (written, err
 	if err != nil {
 		return written{}, err
 	}
+	report = append(slices.Clone(p.lost), report...)
 	out := written{Document: doc, mediaType: mediaType(to)}
 	out.Result = Result{From: p.Format, To: to, OldDigest: p.digest, KeyIDs: p.keyIDs, Report: report}
 	if out.NewDigest, err = convert.ManifestDigest(doc.Manifest); err != nil {

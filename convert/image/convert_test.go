@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kimg/kimg"
@@ -181,6 +182,48 @@ func TestFailOnLoss(t *testing.T) {
 	r := converter(t, Options{Format: convert.DockerV2S2}).must(t, "oci:"+dir+"/oci:a", "dir:"+dir+"/new/v2")
 	if !slices.ContainsFunc(r.Report, func(c convert.Change) bool { return c.Kind == convert.Lost && c.Path == "annotations.a" }) {
 		t.Errorf("report: %v", r.Report)
+	}
+}
+
+// Signatures beside the manifest have no place at a destination.
+func TestSignaturesAreReported(t *testing.T) {
+	dir := t.TempDir()
+	check(t, testimage.NewImage(2, testimage.ImageOptions{Docker: true}).WriteDir(dir+"/v2"))
+	check(t, os.WriteFile(dir+"/v2/signature-1", []byte("signature"), 0o644))
+	before := files(t, dir)
+	if _, err := converter(t, Options{FailOnLoss: true}).try(t, "dir:"+dir+"/v2", "dir:"+dir+"/x"); !errors.Is(err, kimg.ErrUnsupported) {
+		t.Errorf("got %v", err)
+	}
+	same(t, "the destination", before, files(t, dir))
+	if r := converter(t, Options{}).must(t, "dir:"+dir+"/v2", "dir:"+dir+"/x"); len(r.Report) != 1 || r.Report[0].Path != "signature-1" {
+		t.Errorf("%v", r.Report)
+	}
+}
+
+// A conversion that is interrupted leaves nothing, and does not wait for what it was reading.
+func TestInterrupt(t *testing.T) {
+	st := newStore(t)
+	dir := t.TempDir()
+	check(t, testimage.NewV1(testimage.V1Options{Seed: 1, Layers: 3, LayerBytes: 2 << 20, Compression: []string{"gzip", "plain"}}).WriteDir(dir+"/v1"))
+	for _, dst := range []string{"oci:" + dir + "/oci:a", "dir:" + dir + "/dir", "docker-archive:" + dir + "/da:x", "x"} {
+		for _, after := range []int64{1, 100 << 10, 3 << 20} {
+			ctx, cancel := context.WithCancel(context.Background())
+			var n atomic.Int64
+			before := files(t, dir)
+			c := converter(t, Options{Store: func() (*storeType, error) { return st, nil }, Progress: func(bytes int64) {
+				if n.Add(bytes) >= after {
+					cancel()
+				}
+			}})
+			if _, err := c.Convert(ctx, ref(t, "dir:"+dir+"/v1"), ref(t, dst)); !errors.Is(err, kimg.ErrInterrupted) {
+				t.Errorf("%s after %d bytes: class %s: %v", dst, after, kimg.ClassOf(err), err)
+			}
+			same(t, dst, before, files(t, dir))
+			cancel()
+		}
+	}
+	if layers, err := st.Storage().Layers(); err != nil || len(layers) > 0 {
+		t.Errorf("the store has %d layers, %v", len(layers), err)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/kimg/kimg/internal/strict"
 )
 
-// index converts every image of an index, and the index.
-func (j *job) index(ctx context.Context, data []byte) (Result, error) {
+// index converts every image of an index, and the index. lost is what is lost besides.
+func (j *job) index(ctx context.Context, data []byte, lost convert.Report) (Result, error) {
 	v, err := convert.ParseIndex(data)
 	if err != nil {
 		return Result{}, err
@@ -39,6 +39,7 @@ func (j *job) index(ctx context.Context, data []byte) (Result, error) {
 			r.Images = append(r.Images, one)
 		}
 		out, report, err := convert.ConvertIndex(data, to, moved)
+		report = append(lost, report...)
 		if err == nil {
 			err = j.checkLosses(report)
 		}

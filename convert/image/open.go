@@ -2,6 +2,8 @@ package image
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/containers/image/v5/types"
@@ -14,8 +16,9 @@ import (
 	"github.com/kimg/kimg/store/layout"
 )
 
-// openSource opens the image a reference means and asks the policy about it. The caller closes the source.
-func (c *Converter) openSource(ctx context.Context, ref types.ImageReference) (Source, error) {
+// openSource opens the image a reference means and asks the policy about it. What has to be unpacked for that goes to temp;
+// empty: where the system wants it. The caller closes the source.
+func (c *Converter) openSource(ctx context.Context, ref types.ImageReference, temp string) (Source, error) {
 	path, name, _ := strings.Cut(ref.StringWithinTransport(), ":")
 	var src Source
 	var err error
@@ -25,9 +28,9 @@ func (c *Converter) openSource(ctx context.Context, ref types.ImageReference) (S
 	case transportOCI:
 		src, err = layout.OpenOCI(path, name)
 	case transportOCIArchive:
-		src, err = archive.OpenOCI(ctx, path, name, archive.Options{})
+		src, err = archive.OpenOCI(ctx, path, name, archive.Options{TempDir: temp})
 	case transportDockerArchive:
-		src, err = archive.OpenDocker(ctx, path, name, archive.Options{})
+		src, err = archive.OpenDocker(ctx, path, name, archive.Options{TempDir: temp})
 	case transportDocker:
 		src, err = openRegistry(ctx, ref, c.o.Sys)
 	case transportStore:
@@ -54,6 +57,21 @@ func (c *Converter) judge(ctx context.Context, ref types.ImageReference, src Sou
 		return c.policy.allow(ctx, from, instance)
 	}
 	return c.policy.allow(ctx, judged{src, ref}, instance)
+}
+
+// tempDir is where a conversion may write anyhow: in the destination, or beside it when it is not there yet.
+func tempDir(dst types.ImageReference) string {
+	path, _, _ := strings.Cut(dst.StringWithinTransport(), ":")
+	switch dst.Transport().Name() {
+	case transportStore, transportDocker:
+		return ""
+	case transportDir:
+		path = dst.StringWithinTransport()
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return path
+	}
+	return filepath.Dir(path)
 }
 
 // place is what a kind of destination holds.

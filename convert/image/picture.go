@@ -24,6 +24,7 @@ type picture struct {
 	blobs   []blob          // one for each
 	diffIDs []digest.Digest // as the configuration says; schema 1 does not
 	keyIDs  []string
+	lost    convert.Report // what is lost of the image besides its documents
 }
 
 // layerSource is a source that has layers in another form than its manifest says.

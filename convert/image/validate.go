@@ -44,7 +44,7 @@ func (v Validation) Valid() bool {
 // With fast, blobs are looked for and not read. What is wrong with the image is in the Validation; the error says that
 // it could not be looked at.
 func (c *Converter) Validate(ctx context.Context, ref types.ImageReference, fast bool) (Validation, error) {
-	src, err := c.openSource(ctx, ref)
+	src, err := c.openSource(ctx, ref, "")
 	if err != nil {
 		return Validation{}, kimg.Wrap(label(ref), err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,8 @@ var (
 		"rmi {I}", "rmi --force {I}", "images {I}", "images --filter before={I}", "inspect --type image {I}", "inspect --raw --type image {I}",
 		"mount --image {I}", "umount --image {I}", "ps --filter ancestor={I}",
 		"config --image {I} --env A=1 new:1", "history {I}", "tree {I}", "tree --whatrequires {I}",
+		"convert {I} dir:dest/image", "convert --format v2s1 {I} dir:dest/image", "convert --proof {I} oci:dest/image:1", "convert {I} oci-archive:dest/x.tar",
+		"convert {I} docker-archive:dest/x.tar:x:1", "convert --format v2s2 {I} new:1", "validate {I}", "validate --fast {I}",
 	}
 	onStore = []string{
 		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "from scratch",
@@ -153,7 +156,7 @@ func TestRefusesWrongUsage(t *testing.T) {
 		l.expect(t, line+" --nosuch", 2, "invalid")
 		l.expect(t, "--log-level loud "+line, 2, "invalid")
 	}
-	for _, command := range []string{"add", "commit", "config", "diff", "from", "history", "import", "inspect", "rm", "rmi", "tag", "tree", "umount", "untag"} {
+	for _, command := range []string{"add", "commit", "config", "convert", "diff", "from", "history", "import", "inspect", "rm", "rmi", "tag", "tree", "umount", "untag", "validate"} {
 		l.expect(t, command, 2, "invalid")
 	}
 }
@@ -413,6 +416,12 @@ func TestRefusesFullDisk(t *testing.T) {
 	l.must(t, "add", "c1", "big", "/srv/big")
 	check(t, os.MkdirAll(filepath.Join(l.work, "tree/big"), 0o755))
 	check(t, os.WriteFile(filepath.Join(l.work, "tree/big/file"), make([]byte, 2<<20), 0o600))
+	random := make([]byte, 2<<20) // stays as large when it is compressed
+	rand.NewChaCha8([32]byte{}).Read(random)
+	check(t, os.Mkdir(filepath.Join(l.work, "random"), 0o755))
+	check(t, os.WriteFile(filepath.Join(l.work, "random/file"), random, 0o600))
+	l.must(t, "import", "random", "big:1")
+	l.must(t, "convert", "big:1", "dir:image")
 	l.must(t, "images")
 	ballast, err := os.Create(filepath.Join(dir, "ballast"))
 	check(t, err)
@@ -426,6 +435,7 @@ func TestRefusesFullDisk(t *testing.T) {
 	for _, line := range []string{
 		"add c2 big /srv/big", "add c2 tree /srv", "commit c1 new:1", "commit c1 oci:dest/layout:1", "commit c1 new:1 oci:dest/both:1",
 		"commit --format docker c1 new:1", "import tree new:1", "diff --tar -o dest/x.tar c1",
+		"convert big:1 dir:dest/image", "convert big:1 oci:dest/image:1", "convert big:1 docker-archive:dest/x.tar:x", "convert dir:image new:1",
 	} {
 		l.expect(t, line, 1, "nospace")
 	}
