@@ -11,10 +11,14 @@ import (
 	"github.com/kimg/kimg"
 )
 
-const overlay = "overlay"
+// The drivers a build without cgo has.
+const (
+	overlay = "overlay"
+	vfs     = "vfs"
+)
 
 // Every driver containers/storage ever had: their directories mark a store as theirs.
-var knownDrivers = []string{overlay, "vfs", "btrfs", "zfs", "aufs"}
+var knownDrivers = []string{overlay, vfs, "btrfs", "zfs", "aufs"}
 
 // driverOption finds the value of a driver option ("overlay.size=1G", ".size=1G", "size=1G") as the overlay driver
 // reads it: the last one wins.
@@ -63,21 +67,30 @@ func chooseDriver(root, asked string, options []string) (string, error) {
 		return "", kimg.Errorf(kimg.ErrUnsupported, root, "holds a store of driver %s; a second one of driver %s beside it would hide it", strings.Join(existing, ", "), kimg.Quote(asked))
 	}
 	switch asked {
-	case "", overlay, "vfs":
+	case "", overlay, vfs:
 	case "btrfs", "zfs", "aufs":
 		return "", kimg.Errorf(kimg.ErrUnsupported, root, "storage driver %s is not part of this program (it needs cgo)", asked)
 	default:
 		return "", kimg.Errorf(kimg.ErrUnsupported, root, "unknown storage driver %s", kimg.Quote(asked))
 	}
 	for _, name := range []string{"size", "inodes"} {
-		if v, ok := driverOption(options, name); ok && v != "" && v != "0" && asked != "vfs" {
+		if v, ok := driverOption(options, name); ok && v != "" && v != "0" && asked != vfs {
 			return "", kimg.Errorf(kimg.ErrUnsupported, root, "storage option overlay.%s (quotas) is not part of this program (it needs cgo)", name)
 		}
 	}
 	return asked, nil
 }
 
-// canStage tells whether layers can be staged in this store and containers committed from it; the error of class
+// canWalk tells whether what a layer changed can be read from its directories; the error of class unsupported says why
+// not.
+func (s *Store) canWalk() error {
+	if s.st.GraphDriverName() == vfs {
+		return nil
+	}
+	return s.canStage()
+}
+
+// canStage tells whether layers can be staged in this store and containers committed into it; the error of class
 // unsupported says why not. Reading works in every store that can be opened.
 func (s *Store) canStage() error {
 	if d := s.st.GraphDriverName(); d != overlay {

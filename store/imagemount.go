@@ -19,7 +19,7 @@ func (i *Image) Stack(ctx context.Context) (view.Stack, error) {
 	if i.TopLayer == "" {
 		return view.Stack{}, kimg.Errorf(kimg.ErrNotFound, i.label(), "the image has no layers")
 	}
-	if err := i.s.canStage(); err != nil {
+	if err := i.s.canWalk(); err != nil {
 		return view.Stack{}, kimg.Wrap(i.label(), err)
 	}
 	stack, err := i.s.stackOf(i.TopLayer)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	drivers "github.com/containers/storage/drivers"
 	"github.com/containers/storage/pkg/archive"
 	"github.com/containers/storage/pkg/idtools"
 
@@ -23,13 +24,13 @@ type StackOptions struct {
 }
 
 // Stack returns the directories the container is made of, top first, and the id maps under which the upper one was
-// written. Class unsupported: the store's driver has no such directories, or they do not hold plain files (see
-// [Store.Info]). Class damaged: the container was mounted without syncs and never unmounted, and nobody forces it.
+// written; of a vfs store, whose layers are whole trees, the container's and the one it began with. Class unsupported: the
+// directories do not hold plain files (see [Store.Info]). Class damaged: the container was mounted without syncs and never unmounted, and nobody forces it.
 func (c *Container) Stack(ctx context.Context, o StackOptions) (stack view.Stack, uids, gids layerdiff.IDMap, err error) {
 	if err := check(ctx); err != nil {
 		return stack, nil, nil, err
 	}
-	if err := c.s.canStage(); err != nil {
+	if err := c.s.canWalk(); err != nil {
 		return stack, nil, nil, kimg.Wrap(c.Name, err)
 	}
 	if stack, err = c.s.stackOf(c.LayerID); err != nil {
@@ -61,6 +62,9 @@ func (s *Store) stackOf(layerID string) (view.Stack, error) {
 	if err != nil {
 		return view.Stack{}, wrap("store", err)
 	}
+	if s.st.GraphDriverName() == vfs {
+		return s.treesOf(driver, layerID)
+	}
 	dirs, err := driver.Metadata(layerID)
 	if err != nil {
 		return view.Stack{}, wrap("layer "+layerID, err)
@@ -80,6 +84,21 @@ func (s *Store) stackOf(layerID string) (view.Stack, error) {
 		}
 	}
 	return stack, nil
+}
+
+// treesOf returns the trees of a layer and of its parent.
+func (s *Store) treesOf(driver drivers.Driver, layerID string) (view.Stack, error) {
+	stack := view.Stack{Plain: true}
+	l, err := s.st.Layer(layerID)
+	if err == nil {
+		stack.Upper, err = driver.Get(layerID, drivers.MountOpts{}) // mounts nothing
+	}
+	if err == nil && l.Parent != "" {
+		var parent string
+		parent, err = driver.Get(l.Parent, drivers.MountOpts{})
+		stack.Lowers = []string{parent}
+	}
+	return stack, wrap("layer "+layerID, err)
 }
 
 // older returns the directories that lie directly below a layer's own one and belong to it. Without idmapped mounts the driver
