@@ -4,6 +4,7 @@ import (
 	"reflect"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/strict"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -99,7 +100,11 @@ func convertSchema1(doc Document, to Format, layers []Layer, o Options) (Documen
 // write returns the configuration as a document of a format, as the options want it.
 func (c Config) write(to Format, o Options) ([]byte, Report, error) {
 	if to != OCI || o.DockerFields == DockerKeep {
-		return c.JSON(to)
+		out, report, err := c.JSON(to)
+		if err == nil {
+			err = strict.Size("config", int64(len(out)), strict.MaxDocument)
+		}
+		return out, report, err
 	}
 	raw, _, report, err := c.projectOCI()
 	if err != nil {

@@ -252,3 +252,20 @@ func TestDockerDrop(t *testing.T) {
 		t.Errorf("%v %s", err, out.Config)
 	}
 }
+
+// A document at the limit has no room for what a conversion adds: that is refused, as reading it would be.
+func TestConvertAtTheLimit(t *testing.T) {
+	const old = `{"rootfs":{"type":"layers","diff_ids":null},"x":""}`
+	config := strings.Replace(old, `""`, `"`+strings.Repeat("x", 4<<20-len(old))+`"`, 1)
+	doc := document(t, convert.DockerV2S2, config, 0)
+	if _, _, err := convert.Convert(doc, convert.DockerV2S2, nil, convert.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if out, _, err := convert.Convert(doc, convert.OCI, nil, convert.Options{}); kimg.ClassOf(err) != kimg.ErrLimit || out.Config != nil {
+		t.Error(err)
+	}
+	small, _, err := convert.Convert(doc, convert.OCI, nil, convert.Options{DockerFields: convert.DockerDrop})
+	if err != nil || len(small.Config) > 100 {
+		t.Error(err)
+	}
+}

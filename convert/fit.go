@@ -7,6 +7,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert/docker"
+	"github.com/kimg/kimg/internal/strict"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -130,6 +131,9 @@ func (f *fitting) add(path string, kind Kind, why string) {
 // with what differs, byte for byte.
 func (f *fitting) write(source, config []byte) ([]byte, error) {
 	data, err := f.document(source, config)
+	if err == nil {
+		err = strict.Size("", int64(len(data)), strict.MaxDocument)
+	}
 	return data, kimg.Wrap("manifest", err)
 }
 

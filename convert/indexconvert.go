@@ -64,6 +64,9 @@ func convertIndex(data []byte, to Format, byOldDigest map[digest.Digest]ispec.De
 		out, err = encodeIndex(now, to)
 	}
 	if err == nil {
+		err = strict.Size("", int64(len(out)), strict.MaxDocument)
+	}
+	if err == nil {
 		c.report, err = c.report.inOrder(data)
 	}
 	if err != nil {
