@@ -62,13 +62,11 @@ func FromBuildah(data []byte, o Origin, containerID, name string) (*CopyData, co
 
 func decodeBuildah(data []byte, imageID, containerID string) (buildahState, error) {
 	var b buildahState
-	switch {
-	case len(data) > MaxSize:
+	if len(data) > MaxSize {
 		return b, damaged("%d bytes, the limit is %d", len(data), MaxSize)
-	default:
-		if err := strict.Unmarshal(data, &b); err != nil {
-			return b, damaged("%s", err)
-		}
+	}
+	if err := strict.Unmarshal(data, &b); err != nil {
+		return b, damaged("%s", err)
 	}
 	switch {
 	case !strings.HasPrefix(b.Type, "buildah "):
@@ -77,6 +75,8 @@ func decodeBuildah(data []byte, imageID, containerID string) (buildahState, erro
 		return b, damaged("container-id is another container's")
 	case b.ImageID != imageID:
 		return b, damaged("image-id is not the image of the container")
+	case !printable(b.Image, maxImageName):
+		return b, damaged("image is not the name of an image")
 	}
 	return b, nil
 }

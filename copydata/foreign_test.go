@@ -224,6 +224,7 @@ func TestForeignFilesAreNotTrusted(t *testing.T) {
 		bad := []string{"", "null", "[]", "x", text + text, text + big, text[:len(text)/2]}
 		if kind == "buildah" {
 			bad = append(bad, "{}", strings.Replace(text, ctr, other, 1), strings.Replace(text, imgID, other, 1), strings.Replace(text, "buildah 0.0.1", "SECRET", 1),
+				strings.Replace(text, `"image":"`, `"image":"\u001bSECRET`, 1),
 				strings.ReplaceAll(text, diffA, "sha256:"+other), strings.Replace(text, `"mountpoint":"/mnt/x"`, `"mountpoint":"/../SECRET"`, 1), strings.Replace(text, `"type"`, `"type":"x","type"`, 1))
 		} else {
 			bad = append(bad, "{}", `{"process":null}`)

@@ -15,6 +15,7 @@ import (
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/internal/safeopen"
+	"github.com/kimg/kimg/internal/strict"
 )
 
 // CopyData returns the state of a container: its state file, or for another tool's container what that tool's files
@@ -72,9 +73,9 @@ func unreadable(c *Container, err error) error {
 	return kimg.Wrap("state of container "+c.ID, err)
 }
 
-// ownName is the name a state holds: empty when the container has none.
+// ownName is the name a state holds: empty when the container has none, or one that kimg would not give (Kubernetes' are long).
 func (c *Container) ownName() string {
-	if len(c.Names) == 0 {
+	if len(c.Names) == 0 || strict.Name(c.Names[0]) != nil {
 		return ""
 	}
 	return c.Names[0]
