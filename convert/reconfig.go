@@ -5,25 +5,20 @@ import (
 	"slices"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/convert/docker"
 	"github.com/kimg/kimg/internal/strict"
 	"github.com/opencontainers/go-digest"
-	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Reconfigured returns a manifest, schema 2 or OCI, that points at another configuration of the same format and has other
-// annotations. All else stays as it is, byte for byte: the layers, members nobody knows, and the whole manifest when nothing
-// is different. The report lists annotations that a schema 2 manifest has no place for.
+// annotations. All other members keep their bytes, known or not, and a manifest that says the same as before is returned
+// itself. The report lists annotations that a schema 2 manifest has no place for.
 func Reconfigured(manifest, config []byte, annotations map[string]string) ([]byte, Report, error) {
 	v, err := ParseManifest(manifest)
 	if err != nil {
 		return nil, nil, err
 	}
-	report := ManifestLosses(v.Format, nil, annotations)
-	d := v.Config
-	d.Digest, d.Size, d.Data = digest.FromBytes(config), int64(len(config)), nil
-	if d.Digest != v.Config.Digest {
-		manifest, err = replaced(manifest, "config", descriptorOf(v.Format, d))
+	if d := digest.FromBytes(config); d != v.Config.Digest {
+		manifest, err = pointAt(manifest, d, len(config))
 	}
 	switch same := maps.Equal(annotations, v.Annotations); {
 	case err != nil || same || v.Format != OCI:
@@ -32,26 +27,38 @@ func Reconfigured(manifest, config []byte, annotations map[string]string) ([]byt
 	default:
 		manifest, err = replaced(manifest, "annotations", annotations)
 	}
-	return manifest, report, kimg.Wrap("manifest", err)
+	return manifest, ManifestLosses(v.Format, nil, annotations), kimg.Wrap("manifest", err)
 }
 
-// descriptorOf is a descriptor with the members that a format has.
-func descriptorOf(f Format, d ispec.Descriptor) any {
-	if f == OCI {
-		return d
+// pointAt changes what the descriptor of the configuration says of its content.
+func pointAt(manifest []byte, d digest.Digest, size int) ([]byte, error) {
+	members, err := memberMap(manifest)
+	if err != nil {
+		return nil, err
 	}
-	return docker.Descriptor{MediaType: d.MediaType, Size: d.Size, Digest: d.Digest, URLs: d.URLs}
+	descriptor, err := without(members["config"], "data")
+	if err == nil {
+		descriptor, err = replaced(descriptor, "digest", d)
+	}
+	if err == nil {
+		descriptor, err = replaced(descriptor, "size", size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return setMember(manifest, "config", descriptor)
 }
 
-func without(object []byte, name string) ([]byte, error) {
-	members, err := strict.Object(object)
-	return joinObject(slices.DeleteFunc(members, func(m strict.Member) bool { return m.Name == name })), err
-}
-
+// replaced and without return an object with another value of a member, and without it.
 func replaced(object []byte, name string, value any) ([]byte, error) {
 	raw, err := strict.Marshal(value)
 	if err != nil {
 		return nil, err
 	}
 	return setMember(object, name, raw)
+}
+
+func without(object []byte, name string) ([]byte, error) {
+	members, err := strict.Object(object)
+	return joinObject(slices.DeleteFunc(members, func(m strict.Member) bool { return m.Name == name })), err
 }

@@ -22,7 +22,7 @@ func TestReconfigured(t *testing.T) {
 		convert.OCI: "application/vnd.oci.image.layer.v1.tar+gzip", convert.DockerV2S2: docker.MediaTypeLayerGzip,
 	} {
 		form := func(config []byte, rest string) []byte {
-			d := fmt.Sprintf(`{"mediaType":%q,"size":%d,"digest":%q}`, f.ConfigType(), len(config), digest.FromBytes(config))
+			d := fmt.Sprintf(`{"mediaType":%q,"size":%d,"digest":%q,"z":[ ]}`, f.ConfigType(), len(config), digest.FromBytes(config))
 			if f == convert.OCI {
 				d = fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, f.ConfigType(), digest.FromBytes(config), len(config))
 			}

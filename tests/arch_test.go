@@ -140,7 +140,7 @@ func TestPackageComments(t *testing.T) {
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
 	".": 200, "convert": 3400, "convert/image": 2000, "copydata": 1400, "copydata/edit": 1050, "layerdiff": 3150, "layerdiff/rootfs": 550, "store": 4400, "store/layout": 910, "store/archive": 1220, "store/userns": 1800, "commit": 1050,
-	"cmd": 3900, "internal": 2350,
+	"cmd": 4150, "internal": 2350,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.
