@@ -33,6 +33,9 @@ const (
 // shape decides on the form of a layer by how its source is compressed.
 type shape func(compression.Algorithm) form
 
+// keepAll changes nothing.
+func keepAll(compression.Algorithm) form { return keep }
+
 // moved is a layer that is at its destination.
 type moved struct {
 	facts

@@ -102,6 +102,33 @@ func TestThrowawayBlobsAreNotTouched(t *testing.T) {
 	}
 }
 
+// By content, an empty layer that no flag says is empty goes: it is neither in the image nor at the destination.
+func TestEmptyLayersByContent(t *testing.T) {
+	dir := t.TempDir()
+	st := newStore(t)
+	empty, said := convert.EmptyLayer()
+	base := []testimage.ImageLayer{
+		testimage.NewLayer(1, "gzip", 0), {Digest: said.Digest.String(), DiffID: said.DiffID.String(), Blob: empty}, testimage.NewLayer(2, "gzip", 0),
+	}
+	check(t, testimage.NewV1(testimage.V1Options{Seed: 1, Base: base, Old: true}).WriteDir(dir+"/v1"))
+	o := Options{Store: func() (*storeType, error) { return st, nil }, Proof: true}
+	for i, want := range []int{3, 2} {
+		o.Convert.EmptyLayers = []convert.Mode{convert.EmptyFlag, convert.EmptyContent}[i]
+		for _, dst := range []string{fmt.Sprintf("oci:%s/oci%d", dir, i), fmt.Sprintf("dir:%s/dir%d", dir, i), fmt.Sprintf("x%d", i)} {
+			r := converter(t, o).must(t, "dir:"+dir+"/v1", dst)
+			if len(r.Layers) != want || len(r.DiffIDs) != want {
+				t.Errorf("%s: %d layers, want %d", dst, len(r.Layers), want)
+			}
+			if v, err := converter(t, o).Validate(context.Background(), ref(t, dst), false); err != nil || !v.Valid() || len(v.DiffIDs) != want {
+				t.Errorf("%s: %+v, %v", dst, v, err)
+			}
+		}
+	}
+	if _, err := os.Stat(layoutBlob(dir+"/oci1", said.Digest.String())); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the empty layer was written: %v", err)
+	}
+}
+
 // What images share is read and written once, and read again when somebody has changed it meanwhile.
 func TestSharedBlobsAreReadOnce(t *testing.T) {
 	dir := t.TempDir()

@@ -132,10 +132,13 @@ func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
 		var layers []store.LayerInfo
 		top := ""
 		for i, b := range p.blobs {
-			if all[i], top, err = j.unpack(ctx, tx, p, b, to, top); err != nil {
+			below := top
+			if all[i], top, err = j.unpack(ctx, tx, p, b, to, below); err != nil {
 				return kimg.Wrap(fmt.Sprintf("layers[%d]", i), err)
 			}
-			layers = append(layers, store.LayerInfo{ID: top, DiffID: all[i].diffID, Size: all[i].plain})
+			if top != below { // else it is empty and is left out
+				layers = append(layers, store.LayerInfo{ID: top, DiffID: all[i].diffID, Size: all[i].plain})
+			}
 		}
 		if out, err = j.document(p, to, all); err != nil {
 			return err
@@ -154,7 +157,7 @@ func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
 // unpack stages one layer on top of another and returns what it is and the new top.
 func (j *job) unpack(ctx context.Context, tx *store.Tx, p *picture, b blob, to convert.Format, parent string) (moved, string, error) {
 	if p.Format == convert.DockerV2S1 && j.o.Convert.EmptyLayers == convert.EmptyContent {
-		if m, err := j.layer(ctx, p, b, nil, nil); err != nil || m.empty {
+		if m, err := j.move(ctx, b, nil, keepAll); err != nil || m.empty {
 			return m, parent, err
 		}
 	}

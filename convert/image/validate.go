@@ -156,7 +156,7 @@ func (k *checker) image(ctx context.Context, manifest []byte) (v Validation, err
 		if k.fast {
 			failed[i] = k.blob(ctx, p.blobs[i])
 		} else {
-			all[i], failed[i] = k.move(ctx, p.blobs[i], nil, func(compression.Algorithm) form { return keep })
+			all[i], failed[i] = k.move(ctx, p.blobs[i], nil, keepAll)
 		}
 		return context.Cause(ctx)
 	})
