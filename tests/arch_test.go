@@ -139,7 +139,7 @@ func TestPackageComments(t *testing.T) {
 // ceilings are the lines of code each part may have. They go down when a part is made simpler; one goes up only with a
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
-	".": 200, "convert": 3400, "convert/image": 2000, "copydata": 1400, "copydata/edit": 1050, "layerdiff": 3150, "layerdiff/rootfs": 550, "store": 4400, "store/layout": 910, "store/archive": 1220, "store/userns": 1800, "commit": 1050,
+	".": 200, "convert": 3400, "convert/image": 2000, "copydata": 1400, "copydata/edit": 1050, "layerdiff": 3150, "layerdiff/rootfs": 600, "store": 4400, "store/layout": 910, "store/archive": 1220, "store/userns": 1800, "commit": 1050,
 	"cmd": 4150, "internal": 2350,
 }
 

@@ -33,7 +33,7 @@ type Options struct {
 	// UIDs and GIDs are the id maps of the container a tree belongs to; empty is identity. Layers hold the container's ids
 	// already.
 	UIDs, GIDs layerdiff.IDMap
-	// Implied lists more directories whose time is not counted, as in Proof.
+	// Implied lists the directories of a tree whose time is not counted, as the Proof of its layers does.
 	Implied []string
 	// MaxNames is how many names a tree of layers may have, because each takes some 200 bytes of memory; 0 is 750,000.
 	MaxNames int
@@ -55,25 +55,9 @@ func Layers(ctx context.Context, layers []Opener, o Options) (Proof, error) {
 			return Proof{}, kimg.Wrap(fmt.Sprintf("layer %d", i+1), err)
 		}
 	}
-	for _, dir := range o.Implied {
-		m.forget(dir)
-	}
 	r := newRecorder()
 	dirs := m.record(r)
 	return Proof{Digest: r.digest(), Entries: r.entries, Implied: dirs}, nil
-}
-
-// forget stops counting the time of a directory.
-func (m *merged) forget(dir string) {
-	at := m.root.dir
-	for base := range strings.SplitSeq(dir, "/") {
-		n := at.names[base]
-		if n.node == nil || n.dir == nil {
-			return
-		}
-		at = n.dir
-	}
-	at.implied = true
 }
 
 // apply puts one layer on the tree.
