@@ -247,3 +247,50 @@ func TestSameLinks(t *testing.T) {
 		t.Errorf("linked from elsewhere: %s", names(t, data))
 	}
 }
+
+// What nobody changed is not looked at, however large the base is: neither below an upper directory with every kind of mark
+// nor where two stacks share their layers. The trap is a directory that cannot be read.
+func TestTheBaseIsNotWalked(t *testing.T) {
+	trap := mark(testimage.Node{Path: "huge/sub/trap", Type: 'd', Mode: 0o755}, "redirect", "")
+	lower := upper(t, testimage.Tree{
+		{Path: "huge", Type: 'd', Mode: 0o755}, {Path: "huge/f", Mode: 0o644}, {Path: "huge/sub", Type: 'd', Mode: 0o755}, trap, {Path: "huge/g", Mode: 0o644, Data: "g"},
+		{Path: "d", Type: 'd', Mode: 0o755}, {Path: "d/x", Mode: 0o644, Data: "x"}, {Path: "o", Type: 'd', Mode: 0o755}, {Path: "o/y", Mode: 0o644},
+	}).Upper
+	stack := upper(t, testimage.Tree{
+		mark(testimage.Node{Path: "n", Type: 'd', Mode: 0o755}, "redirect", "d"), {Path: "d", Type: 'c'},
+		mark(testimage.Node{Path: "o", Type: 'd', Mode: 0o755}, "opaque", "y"),
+		mark(testimage.Node{Path: "huge", Type: 'd', Mode: 0o755}, "redirect", "/huge"),
+		metacopy(testimage.Node{Path: "huge/g", Mode: 0o600, Size: 1}, ""), {Path: "new", Mode: 0o600},
+	}, lower)
+	const want = ".wh.d huge/ huge/g n/ n/x new o/ o/.wh.y"
+	data, blob := layer(t, stack, layerdiff.Options{})
+	if got := names(t, data); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	top, _ := staged(t, stack, layerdiff.Options{})
+
+	// From the tree to the one below, and from another one on the same layers, there and back.
+	other := upper(t, testimage.Tree{{Path: "d/x", Mode: 0o600, Data: "other"}, {Path: "new", Mode: 0o600}}).Upper
+	for _, c := range []struct {
+		layers, base []string
+		want         string
+	}{
+		{[]string{top, lower}, []string{lower}, want},
+		{[]string{lower}, []string{top, lower}, "d/ d/x huge/ huge/g .wh.n .wh.new o/ o/y"},
+		{[]string{other, lower}, []string{top, lower}, "d/ d/x huge/ huge/g .wh.n o/ o/y"},
+		{[]string{top, lower}, []string{other, lower}, ".wh.d huge/ huge/g n/ n/x o/ o/.wh.y"},
+		{[]string{top, lower}, []string{top, lower}, ""},
+	} {
+		s := view.Stack{Lowers: c.layers, Base: c.base, XattrPrefix: prefix()}
+		data, got := layer(t, s, layerdiff.Options{})
+		if names(t, data) != c.want || c.want == want && got.DiffID != blob.DiffID {
+			t.Errorf("%s, want %s", names(t, data), c.want)
+		}
+		if s.Upper, s.Lowers = s.Lowers[0], s.Lowers[1:]; len(s.Lowers) == 0 {
+			continue // an upper directory is read as a whole
+		}
+		if again, _ := layer(t, s, layerdiff.Options{}); string(again) != string(data) {
+			t.Errorf("with an upper directory: %s", names(t, again))
+		}
+	}
+}

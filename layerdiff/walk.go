@@ -36,6 +36,9 @@ func (t *tree) walk(d *dir, v visitor) error {
 		}
 		return d.unchanged()
 	}
+	if d.fd < 0 {
+		return nil // the root of a tree and itself
+	}
 	names, err := atfs.ReadDir(d.fd)
 	if err != nil {
 		return reading(d.show(""), err)
