@@ -14,6 +14,7 @@ import (
 	"github.com/containers/image/v5/manifest"
 	"github.com/containers/image/v5/oci/layout"
 	"github.com/containers/image/v5/signature"
+	"github.com/containers/image/v5/types"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
@@ -224,7 +225,7 @@ func TestCopyToLayout(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := commit.Copy(t.Context(), s, c.ID, ref, commit.Options{Created: &day}, commit.CopyOptions{Compression: compression, NoSync: true})
+		r, err := commit.Copy(t.Context(), s, c.ID, []types.ImageReference{ref}, commit.Options{Created: &day}, commit.CopyOptions{Compression: compression, NoSync: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -271,19 +272,19 @@ func TestCopyRefusesAndTakesBack(t *testing.T) {
 		want kimg.Class
 	}{
 		{"not a layout", func() error {
-			_, err := commit.Copy(t.Context(), s, c.ID, inBusy, commit.Options{}, commit.CopyOptions{})
+			_, err := commit.Copy(t.Context(), s, c.ID, []types.ImageReference{inBusy}, commit.Options{}, commit.CopyOptions{})
 			return err
 		}, kimg.ErrExists},
 		{"file", func() error {
-			_, err := commit.Copy(t.Context(), s, c.ID, onFile, commit.Options{}, commit.CopyOptions{})
+			_, err := commit.Copy(t.Context(), s, c.ID, []types.ImageReference{onFile}, commit.Options{}, commit.CopyOptions{})
 			return err
 		}, kimg.ErrExists},
 		{"format", func() error {
-			_, err := commit.Copy(t.Context(), s, c.ID, inBusy, commit.Options{Format: convert.DockerV2S2}, commit.CopyOptions{})
+			_, err := commit.Copy(t.Context(), s, c.ID, []types.ImageReference{inBusy}, commit.Options{Format: convert.DockerV2S2}, commit.CopyOptions{})
 			return err
 		}, kimg.ErrInvalid},
 		{"zstd", func() error {
-			_, err := commit.Copy(t.Context(), s, c.ID, inBusy, commit.Options{}, commit.CopyOptions{Compression: layerdiff.Zstd})
+			_, err := commit.Copy(t.Context(), s, c.ID, []types.ImageReference{inBusy}, commit.Options{}, commit.CopyOptions{Compression: layerdiff.Zstd})
 			return err
 		}, kimg.ErrUnsupported},
 		{"v2s1", func() error {

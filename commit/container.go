@@ -22,6 +22,13 @@ func Container(ctx context.Context, st *store.Store, id string, o Options) (Resu
 	if err != nil {
 		return Result{}, err
 	}
+	return intoStore(ctx, st, id, o, names, newCopies(nil, o, CopyOptions{}))
+}
+
+// intoStore commits to the store and to places elsewhere, all of them or none.
+func intoStore(ctx context.Context, st *store.Store, id string, o Options, names []string, out *copies) (r Result, err error) {
+	steps := newSteps(o.Progress, "")
+	defer func() { steps.end(err) }()
 	p, err := open(ctx, st, id, o)
 	if err != nil {
 		return Result{}, err
@@ -33,37 +40,67 @@ func Container(ctx context.Context, st *store.Store, id string, o Options) (Resu
 	if err != nil {
 		return Result{}, err
 	}
-	result := Result{Names: names, Removed: o.Remove}
+	links = links && len(out.all) == 0 // the copies read the container after its layer is staged
+	defer func() {
+		if cerr := out.close(); err == nil {
+			err = cerr
+		}
+	}()
+	p.moved = steps.reached
+	r = Result{Names: names, Removed: o.Remove}
 	err = st.Change(ctx, "commit", func(ctx context.Context, tx *store.Tx) error {
-		source := &upper{plan: p, links: links}
-		layer, err := tx.StageLayer(ctx, p.parent, source)
+		steps.begin(StepLayers)
+		staged := &upper{plan: p, links: links}
+		layer, err := tx.StageLayer(ctx, p.parent, staged)
 		if err != nil {
 			return err
 		}
-		docs, err := p.documents(source.blob)
+		steps.begin(StepConfig)
+		docs, err := p.documents(staged.blob)
 		if err != nil {
+			return err
+		}
+		r.Layer, r.LayerExisted = staged.blob, layer.Existing
+		r.fill(docs)
+		if err := out.stage(ctx, &source{plan: p, blob: staged.blob, docs: docs}); err != nil {
 			return err
 		}
 		record := store.ImageRecord{
 			Config: docs.config, Manifest: docs.manifest, ManifestType: docs.manifestType,
 			TopLayer: layer.ID, Names: names, Created: p.created,
 		}
-		// Linked files are shared with the container until it is removed, so the image is recorded only then.
-		if o.Remove && links {
-			tx.RemoveContainer(p.container.ID)
-		}
-		tx.PutImage(record)
-		if o.Remove && !links {
-			tx.RemoveContainer(p.container.ID)
-		}
-		result.Layer, result.LayerExisted = source.blob, layer.Existing
-		result.fill(docs)
+		p.record(tx, record, links, steps, out)
 		return nil
 	})
 	if err != nil {
-		return Result{}, kimg.Wrap(p.container.Name, err)
+		err = kimg.Wrap(p.container.Name, err)
+		if _, gone := st.Container(context.WithoutCancel(ctx), p.container.ID); o.Remove && kimg.ClassOf(gone) == kimg.ErrNotFound {
+			return Result{}, err // the store completes the change, so the copies stay as well
+		}
+		return Result{}, out.failed(ctx, err)
 	}
-	return result, nil
+	out.tell(&r)
+	return r, nil
+}
+
+// record registers what the change records.
+func (p *plan) record(tx *store.Tx, record store.ImageRecord, links bool, steps *steps, out *copies) {
+	tell := func(step Step) {
+		tx.Record(string(step), func(context.Context) error { steps.begin(step); return nil })
+	}
+	tell(StepManifest)
+	// Linked files are shared with the container until it is removed, so the image is recorded only then.
+	if p.o.Remove && links {
+		tx.RemoveContainer(p.container.ID)
+	}
+	tx.PutImage(record)
+	tell(StepNaming)
+	if len(out.all) > 0 {
+		tx.Record("copies", out.publish)
+	}
+	if p.o.Remove && !links {
+		tx.RemoveContainer(p.container.ID)
+	}
 }
 
 func (r *Result) fill(d documents) {

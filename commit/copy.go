@@ -2,10 +2,9 @@ package commit
 
 import (
 	"context"
+	"slices"
+	"time"
 
-	"github.com/containers/image/v5/copy"
-	"github.com/containers/image/v5/pkg/compression"
-	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
@@ -15,111 +14,98 @@ import (
 	"github.com/kimg/kimg/store"
 )
 
-// CopyOptions says how [Copy] writes an image.
+// CopyOptions says how [Copy] writes images outside the store.
 type CopyOptions struct {
-	Compression layerdiff.Compression // of the layers; the zero value leaves them uncompressed
-	Level       int                   // of the compression; 0 is the algorithm's default
-	NoSync      bool                  // does not wait until the destination is on disk
+	// Compression of the layers. Empty: gzip in registries, none elsewhere; [Uncompressed]: none anywhere.
+	Compression layerdiff.Compression
+	Level       int  // of the compression; 0 is the algorithm's default
+	NoSync      bool // does not wait until the destinations are on disk
 
-	// System is handed to the destination's transport; nil: defaults. Its compression members are overwritten.
+	// System is handed to the image library: credentials, certificates, caches; nil: defaults. Its compression members are
+	// overwritten.
 	System *types.SystemContext
 }
 
-// formats are what each transport of files holds. Committing directly in that format loses nothing; letting copy.Image
-// convert would.
-var formats = map[string]convert.Format{
-	"oci": convert.OCI, "oci-archive": convert.OCI, "docker-archive": convert.DockerV2S2,
+// Uncompressed asks for layers without compression, where the destination would have it otherwise.
+const Uncompressed layerdiff.Compression = "none"
+
+// Copied is the image at one place outside the store.
+type Copied struct {
+	Name           string // of the place, as users write it
+	Format         convert.Format
+	ManifestDigest digest.Digest // of the manifest as it is there
 }
 
-// Copy commits a container to a destination outside the store: oci:, oci-archive:, docker-archive: or dir:. When it returns
-// nil the image is on disk; when it fails, the destination is what it was before. Options.Format may be empty: then it is
-// what the destination holds.
-func Copy(ctx context.Context, st *store.Store, id string, dest types.ImageReference, o Options, co CopyOptions) (Result, error) {
-	name := dest.Transport().Name() + ":" + dest.StringWithinTransport()
-	if err := o.fit(dest.Transport().Name(), co); err != nil {
-		return Result{}, kimg.Wrap(name, err)
+// Copy commits a container to places outside the store, oci:, oci-archive:, docker-archive:, dir: and docker://, and with
+// Options.Names to its own store as well. The container is hashed once, and the image is the same everywhere: it has one
+// ID, and a manifest in the format each place can hold.
+//
+// Everything is staged at every place before it is published at any, in this order: the store, files and directories as
+// they are given, registries as they are given. When one fails, its name is in the error and all that was published is
+// taken back, unless another process has changed it since. Only a registry cannot take a manifest back: the error lists
+// those that have the image. With Options.Remove the container goes when the image is everywhere. When Copy returns nil
+// everything is on disk. Without destinations it is [Container].
+func Copy(ctx context.Context, st *store.Store, id string, dests []types.ImageReference, o Options, co CopyOptions) (Result, error) {
+	if err := Check(dests, o, co); err != nil {
+		return Result{}, err
+	}
+	if o.Created == nil {
+		now := time.Now().UTC() // one time for all manifests
+		o.Created = &now
+	}
+	names, err := store.NormalizeNames(o.Names)
+	if err != nil {
+		return Result{}, err
+	}
+	if len(names) > 0 || len(dests) == 0 {
+		return intoStore(ctx, st, id, o, names, newCopies(dests, o, co))
 	}
 	c, err := st.Container(ctx, id)
 	if err != nil {
 		return Result{}, err
 	}
-	// One source serves the copy and the result, so the container is hashed once.
-	ref := &containerRef{st: st, id: c.ID, o: o}
-	src, err := ref.source(ctx)
-	if err != nil {
-		return Result{}, err
+	out := newCopies(dests, o, co)
+	defer out.close()
+	out.begin()
+	src, err := (&containerRef{st: st, id: c.ID, o: o}).source(ctx)
+	if err == nil {
+		err = out.stage(ctx, src)
 	}
-	ref.opened = src
-
-	target, err := openTarget(dest)
-	if err != nil {
-		return Result{}, kimg.Wrap(name, err)
+	if err == nil {
+		err = out.publish(ctx)
 	}
-	defer target.close()
-	manifest, err := copyImage(ctx, ref, dest, o, co)
-	if err == nil && !co.NoSync {
-		err = target.sync()
+	if err == nil && o.Remove {
+		err = c.Remove(ctx)
 	}
 	if err != nil {
-		return Result{}, kimg.Wrap(name, target.restore(err))
+		return Result{}, out.failed(ctx, err)
 	}
-	r := Result{Names: nil, Layer: src.blob}
+	r := Result{Layer: src.blob, Removed: o.Remove}
 	r.fill(src.docs)
-	r.ManifestDigest = digest.FromBytes(manifest)
+	out.tell(&r)
 	return r, nil
 }
 
-// fit completes the format from the destination and refuses what the destination cannot hold.
-func (o *Options) fit(transport string, co CopyOptions) error {
-	switch transport {
-	case "oci", "oci-archive", "docker-archive", "dir":
-	default:
-		return kimg.Errorf(kimg.ErrUnsupported, "", "commit to %s: is not available", transport)
-	}
-	native, fixed := formats[transport]
-	if o.Format == "" {
-		o.Format = native
-	}
-	if fixed && o.Format != native {
-		return kimg.Errorf(kimg.ErrInvalid, "", "%s: holds %s images, not %s", transport, native, kimg.Quote(string(o.Format)))
-	}
-	switch co.Compression {
-	case layerdiff.NoCompression, layerdiff.Gzip:
-	default:
-		return kimg.Errorf(kimg.ErrUnsupported, "", "compression %s is not available", kimg.Quote(string(co.Compression)))
-	}
-	if transport == "docker-archive" && co.Compression != layerdiff.NoCompression {
-		return kimg.Errorf(kimg.ErrInvalid, "", "docker-archive: holds uncompressed layers only")
+// Check refuses what cannot be: a format or a compression that a destination does not hold, two images at one place. The class
+// is invalid, or unsupported for a transport that images are not committed to. Nothing is opened.
+func Check(dests []types.ImageReference, o Options, co CopyOptions) error {
+	var taken []string
+	for _, dest := range dests {
+		at, err := placeOf(dest)
+		if err == nil {
+			err = at.fits(o, co)
+		}
+		where := label(dest)
+		if err == nil && !at.many {
+			where = dest.Transport().Name() + ":" + at.path
+		}
+		if err == nil && slices.Contains(taken, where) {
+			err = kimg.Errorf(kimg.ErrInvalid, "", "is given twice")
+		}
+		if err != nil {
+			return kimg.Wrap(label(dest), err)
+		}
+		taken = append(taken, where)
 	}
 	return nil
-}
-
-// copyImage hands the container to copy.Image. The source is the user's own container, so no policy is asked.
-func copyImage(ctx context.Context, src, dest types.ImageReference, o Options, co CopyOptions) ([]byte, error) {
-	policy, err := signature.NewPolicyContext(&signature.Policy{
-		Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()},
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = policy.Destroy() }() // holds nothing but memory
-	sys := types.SystemContext{}
-	if co.System != nil {
-		sys = *co.System
-	}
-	sys.CompressionFormat, sys.CompressionLevel = nil, nil
-	sys.OCIAcceptUncompressedLayers = co.Compression == layerdiff.NoCompression
-	sys.DirForceCompress = co.Compression != layerdiff.NoCompression
-	if co.Compression == layerdiff.Gzip {
-		sys.CompressionFormat = &compression.Gzip
-		if co.Level > 0 {
-			sys.CompressionLevel = &co.Level
-		}
-	}
-	return copy.Image(ctx, policy, dest, src, &copy.Options{
-		DestinationCtx: &sys, SourceCtx: &sys, MaxParallelDownloads: uint(max(o.Jobs, 0)),
-		ForceManifestMIMEType: o.format().ManifestType(),
-		// Else a layer that the destination has in another form would be taken as it is.
-		ForceCompressionFormat: sys.CompressionFormat != nil,
-	})
 }

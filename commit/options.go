@@ -14,7 +14,7 @@ import (
 // Options says how a container becomes an image. The zero value makes an unnamed OCI image, now, and keeps the
 // container.
 type Options struct {
-	Format convert.Format // empty: OCI
+	Format convert.Format // empty: OCI; for [Copy] what the destination holds
 	Names  []string       // in the store, as users write them; ignored by [Reference]
 
 	Author    string     // empty: the one of the container's configuration
@@ -35,9 +35,9 @@ type Options struct {
 	Force          bool // commits although the container's content cannot be trusted after a crash
 	SkipUnreadable bool // lists files that cannot be opened in Result.LeftOut instead of failing
 
-	Jobs     int               // files read at the same time; 0 is one per processor
-	Logger   *slog.Logger      // nil discards
-	Progress func(bytes int64) // told how much of the new layer is done; may be nil
+	Jobs     int          // files read at the same time; 0 is one per processor
+	Logger   *slog.Logger // nil discards
+	Progress func(Event)  // told about every step at every place, one event at a time for each place; may be nil
 }
 
 func (o Options) format() convert.Format {
@@ -50,12 +50,13 @@ func (o Options) format() convert.Format {
 // Result says what a commit made.
 type Result struct {
 	ImageID        string          // 64 hexadecimal digits: the digest of the configuration
-	ManifestDigest digest.Digest   // of the manifest as it was written
+	ManifestDigest digest.Digest   // of the manifest as it was written; with copies that of the first
 	ConfigDigest   digest.Digest   //
 	DiffIDs        []digest.Digest // base first, the new layer last
 	Names          []string        // normalised
 	Layer          layerdiff.Blob  // the new layer; Layer.Empty when nothing had changed
 	LayerExisted   bool            // the store had an equal layer already
 	Removed        bool            // the container is gone
+	Copies         []Copied        // outside the store
 	Report         convert.Report  // what the format could not say, and what had to be changed
 }

@@ -29,6 +29,7 @@ type plan struct {
 	gids      layerdiff.IDMap
 	created   time.Time
 	o         Options
+	moved     func(int64) // told how much of the new layer is done; may be nil
 }
 
 // baseImage is what the new image says about the one it was made from.
@@ -151,7 +152,7 @@ func fullName(asked string, names []string) string {
 func (p *plan) diff(links bool) layerdiff.Options {
 	return layerdiff.Options{
 		UIDs: p.uids, GIDs: p.gids, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
-		Logger: p.o.Logger, Progress: p.o.Progress,
+		Logger: p.o.Logger, Progress: p.moved,
 	}
 }
 

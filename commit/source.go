@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff"
 )
@@ -31,15 +32,23 @@ func (r *containerRef) source(ctx context.Context) (*source, error) {
 		return nil, err
 	}
 	s := &source{ref: r, plan: p}
-	hash := p.diff(false)
-	hash.Progress = nil // the bytes are counted when they are copied
-	if s.blob, err = layerdiff.Write(ctx, io.Discard, p.stack, hash); err != nil {
+	if s.blob, err = layerdiff.Write(ctx, io.Discard, p.stack, p.diff(false)); err != nil {
 		return nil, kimg.Wrap(p.container.Name, err)
 	}
 	if s.docs, err = p.documents(s.blob); err != nil {
 		return nil, kimg.Wrap(p.container.Name, err)
 	}
 	return s, nil
+}
+
+// in returns the same image in another format: the configuration is the same in all.
+func (s *source) in(f convert.Format) (*source, error) {
+	p := *s.plan
+	p.o.Format, p.moved = f, nil
+	docs, err := p.documents(s.blob)
+	out := &source{plan: &p, blob: s.blob, docs: docs}
+	out.ref = &containerRef{st: p.st, id: p.container.ID, o: p.o, opened: out}
+	return out, err
 }
 
 // Reference implements types.ImageSource.

@@ -3,16 +3,15 @@ package main
 import (
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/containers/image/v5/oci/layout"
 	"github.com/containers/image/v5/types"
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/commit"
 	"github.com/kimg/kimg/convert"
+	convertimage "github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/layerdiff"
 )
@@ -44,21 +43,27 @@ func newCommit(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "commit [flags] CTR [DST…]",
 		Short: "Make an image of a container and print its ID",
-		Long: `Make an image of a container and print its ID. DST is a name in the store, containers-storage:NAME, or oci:DIR[:TAG]. Without
-any, the image is in the store and has no name.
+		Long: `Make an image of a container and print its ID. DST is a name in the store, or containers-storage:NAME, oci:DIR[:NAME],
+oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], dir:DIR or docker://NAME. Without any, the image is in the store and
+has no name.
+
+With several DSTs the container is read for all of them, and everything is staged everywhere before the image appears
+anywhere: in the store, then in files, then in registries. When one fails, it is named, and the others are as they were
+before; but what a registry has, it keeps. Credentials and certificates for registries are those of podman and skopeo.
 
 The image is made of the container as it is; nobody should write to it meanwhile. With --timestamp, or SOURCE_DATE_EPOCH in
 the environment, the same container gives the same image at any time.`,
 		Example: `  kimg commit CTR registry.example/app:1
   kimg commit --format docker --rm CTR app
-  kimg commit --compression gzip CTR oci:/srv/layout:1`,
+  kimg commit --compression gzip CTR oci:/srv/layout:1
+  kimg commit CTR app:1 docker-archive:app.tar:app:1 docker://registry.example/app:1`,
 		Args: args(1, -1),
 	}
 	cmd.RunE = a.withStore(anyNamespace, o.check, o.run)
 	o.cmd = cmd
 	f := cmd.Flags()
-	f.StringVarP(&o.format, "format", "f", "oci", "`format` of the image: oci or docker")
-	f.StringVar(&o.compression, "compression", "none", "compress the layers of DSTs outside the store with `algorithm` none or gzip")
+	f.StringVarP(&o.format, "format", "f", "", "`format` of the image: oci or docker (default: docker for docker-archive:, else oci)")
+	f.StringVar(&o.compression, "compression", "", "compress layers outside the store with `algorithm` none or gzip (default: gzip for docker://, else none)")
 	f.IntVar(&o.level, "compression-level", 0, "`level` of the compression, 1 to 9 (default: the algorithm's)")
 	f.BoolVar(&o.remove, "rm", false, "remove the container when its image is there")
 	f.StringVar(&o.author, "author", "", "`name` of the image's author")
@@ -103,27 +108,26 @@ func (o *commitOptions) check(list []string) error {
 	if err != nil {
 		return err
 	}
-	for _, dst := range list[1:] {
-		if err := o.destination(dst); err != nil {
-			return err
-		}
-	}
-	if len(o.copies) > 1 {
-		return kimg.Errorf(kimg.ErrUnsupported, list[len(list)-1], "more than one destination outside the store")
-	}
-	if len(o.copies) > 0 && format != convert.OCI {
-		return usagef("--format", "oci: holds OCI images only")
+	if err := o.destinations(list[1:]); err != nil {
+		return err
 	}
 	o.options = commit.Options{
 		Format: format, Names: o.names, Author: o.author, Message: o.message, CreatedBy: o.createdBy, Created: created,
 		OmitHistory: o.omitHistory, Annotations: annotated, UnsetAnnotations: o.unsetAnnotation, Change: append(changes, edits...).ApplyTo,
-		Force: o.force, SkipUnreadable: o.skipUnreadable, Jobs: o.flags.jobs, Logger: o.log,
+		Remove: o.remove, Force: o.force, SkipUnreadable: o.skipUnreadable, Jobs: o.flags.jobs, Logger: o.log,
+	}
+	if err := commit.Check(o.copies, o.options, o.copying); kimg.ClassOf(err) == kimg.ErrInvalid {
+		return usageError{err}
+	} else if err != nil {
+		return err
 	}
 	return nil
 }
 
 func parseFormat(name string) (convert.Format, error) {
 	switch name {
+	case "":
+		return "", nil
 	case "oci":
 		return convert.OCI, nil
 	case "docker", "v2s2":
@@ -138,6 +142,9 @@ func (o *commitOptions) parseCompression() (commit.CopyOptions, error) {
 	c := commit.CopyOptions{Level: o.level, NoSync: o.flags.noSync}
 	switch o.compression {
 	case "none", "":
+		if o.compression == "none" {
+			c.Compression = commit.Uncompressed
+		}
 		if o.level != 0 {
 			return c, usagef("--compression-level", "needs --compression gzip")
 		}
@@ -197,25 +204,15 @@ func (o *commitOptions) annotations() (map[string]string, error) {
 	return s.Annotations, err
 }
 
-// destination sorts one destination: a name in the store, or a place elsewhere.
-func (o *commitOptions) destination(dst string) error {
-	if name, ok := strings.CutPrefix(dst, "containers-storage:"); ok {
-		o.names = append(o.names, name)
-		return nil
-	}
-	if rest, ok := strings.CutPrefix(dst, "oci:"); ok {
-		ref, err := layout.ParseReference(rest)
-		if err != nil {
-			return usagef(dst, "%w", err)
-		}
-		o.copies = append(o.copies, ref)
-		return nil
-	}
-	for _, transport := range []string{"docker://", "docker-archive:", "oci-archive:", "docker-daemon:", "dir:"} {
-		if strings.HasPrefix(dst, transport) {
-			return kimg.Errorf(kimg.ErrUnsupported, dst, "images are committed to the store and to oci: only, not to %s", strings.TrimRight(transport, ":/"))
+// destinations sorts names in the store from places elsewhere.
+func (o *commitOptions) destinations(list []string) error {
+	refs, err := references(list)
+	for _, ref := range refs {
+		if convertimage.NamesStore(ref) {
+			o.names = append(o.names, ref.StringWithinTransport())
+		} else {
+			o.copies = append(o.copies, ref)
 		}
 	}
-	o.names = append(o.names, dst)
-	return nil
+	return err
 }

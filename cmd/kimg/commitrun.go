@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -32,17 +31,13 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 		return err
 	}
 	defer metadata.abort()
-	if o.options.Created == nil {
-		now := time.Now().UTC() // one time for the image in the store and its copy elsewhere
-		o.options.Created = &now
-	}
 	// The image library notes where it has seen blobs, in a directory of its own choice unless told otherwise.
 	o.copying.System = &types.SystemContext{BlobInfoCacheDir: filepath.Join(st.Info().RunRoot, "kimg-blobs")}
-	made, err := o.commit(ctx, st, c)
+	made, err := commit.Copy(ctx, st, c.ID, o.copies, o.options, o.copying)
 	if err != nil {
 		return err
 	}
-	result := newCommitJSON(made, o.copies)
+	result := newCommitJSON(made)
 	if err := iid.write([]byte(made.ImageID)); err != nil {
 		return err
 	}
@@ -61,64 +56,6 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 	}
 	o.println(made.ImageID)
 	return nil
-}
-
-// commit makes the image at every destination, or nowhere.
-func (o *commitOptions) commit(ctx context.Context, st *store.Store, c *store.Container) (commit.Result, error) {
-	options := o.options
-	options.Remove = o.remove
-	if len(o.copies) == 0 {
-		return commit.Container(ctx, st, c.ID, options)
-	}
-	options.Remove = false
-	if len(o.names) > 0 {
-		return o.commitTwice(ctx, st, c, options)
-	}
-	made, err := commit.Copy(ctx, st, c.ID, o.copies[0], options, o.copying)
-	if err == nil && o.remove {
-		err = c.Remove(ctx)
-		made.Removed = err == nil
-	}
-	return made, err
-}
-
-// commitTwice commits to the store and elsewhere. The image gets its names last: until then it can be taken back without
-// anybody having seen it.
-func (o *commitOptions) commitTwice(ctx context.Context, st *store.Store, c *store.Container, options commit.Options) (commit.Result, error) {
-	names, err := store.NormalizeNames(o.names)
-	if err != nil {
-		return commit.Result{}, err
-	}
-	known := map[string]bool{}
-	images, err := st.Images(ctx)
-	if err != nil {
-		return commit.Result{}, err
-	}
-	for _, img := range images {
-		known[img.ID] = true
-	}
-	options.Names = nil
-	made, err := commit.Container(ctx, st, c.ID, options)
-	if err != nil {
-		return made, err
-	}
-	copied, err := commit.Copy(ctx, st, c.ID, o.copies[0], options, o.copying)
-	if err == nil {
-		_, err = st.Tag(ctx, made.ImageID, o.names...)
-	}
-	if err != nil {
-		if known[made.ImageID] {
-			return made, err
-		}
-		_, back := st.DeleteImage(context.WithoutCancel(ctx), made.ImageID, true)
-		return made, joined(err, back)
-	}
-	made.Names, made.ManifestDigest = names, copied.ManifestDigest
-	if o.remove {
-		err = c.Remove(ctx)
-		made.Removed = err == nil
-	}
-	return made, err
 }
 
 // tell says on standard error what is not in the image.
@@ -163,21 +100,30 @@ type commitJSON struct {
 	Layer          layerJSON       `json:"layer"`
 	Report         []reportJSON    `json:"report"`
 	Removed        bool            `json:"removed"` // the container is gone
+	Copies         []copyJSON      `json:"copies,omitempty"`
 
 	ImageDigest   digest.Digest `json:"containerimage.digest"`
 	ImageConfig   digest.Digest `json:"containerimage.config.digest"`
 	ImageNameList string        `json:"image.name"`
 }
 
-func newCommitJSON(r commit.Result, copies []types.ImageReference) commitJSON {
+// copyJSON is the image at one destination outside the store.
+type copyJSON struct {
+	Destination    string         `json:"destination"`
+	Format         convert.Format `json:"format"`
+	ManifestDigest digest.Digest  `json:"manifestDigest"`
+}
+
+func newCommitJSON(r commit.Result) commitJSON {
 	j := commitJSON{
 		ID: r.ImageID, Names: orEmpty(r.Names), ManifestDigest: r.ManifestDigest, ConfigDigest: r.ConfigDigest,
 		DiffIDs: orEmpty(r.DiffIDs), Layer: newLayerJSON(r.Layer), Report: newReport(r.Report), Removed: r.Removed,
 		ImageDigest: r.ManifestDigest, ImageConfig: r.ConfigDigest,
 	}
 	names := append([]string{}, r.Names...)
-	for _, ref := range copies {
-		names = append(names, ref.Transport().Name()+":"+ref.StringWithinTransport())
+	for _, c := range r.Copies {
+		names = append(names, c.Name)
+		j.Copies = append(j.Copies, copyJSON{c.Name, c.Format, c.ManifestDigest})
 	}
 	j.ImageNameList = strings.Join(names, ",")
 	return j

@@ -270,7 +270,7 @@ func (o *configOptions) editImage(ctx context.Context, st *store.Store, name str
 	}
 	o.tell(ctx, made)
 	if o.app.flags.json {
-		return o.printJSON(newCommitJSON(made, nil))
+		return o.printJSON(newCommitJSON(made))
 	}
 	o.println(made.ImageID)
 	return nil

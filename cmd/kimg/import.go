@@ -94,7 +94,7 @@ func (o *importOptions) run(ctx context.Context, st *store.Store, args []string)
 	o.tell(ctx, made)
 	o.tellNobody(ctx, made)
 	if o.flags.json {
-		return o.printJSON(newCommitJSON(made, nil))
+		return o.printJSON(newCommitJSON(made))
 	}
 	o.println(made.ImageID)
 	return nil

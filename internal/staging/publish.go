@@ -135,6 +135,9 @@ func (p *Publisher) TakeBack(ctx context.Context, failure error) error {
 	return failure
 }
 
+// Undo takes every step back, last first.
+func (p *Publisher) Undo(ctx context.Context) error { return p.undo.Run(ctx) }
+
 func duplicate(path, to string, mode os.FileMode) error {
 	in, err := safeopen.Open(path)
 	if err != nil {

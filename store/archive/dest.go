@@ -24,6 +24,9 @@ type Destination struct {
 	o    Options
 	step func() error // see staging.Publish
 	done bool
+
+	published *staging.Publisher // of a Commit that succeeded; see TakeBack
+	info      os.FileInfo        // of the archive it made
 }
 
 // form writes the members of a kind of archive.
@@ -122,10 +125,32 @@ func (d *Destination) commit(ctx context.Context, manifest []byte, mediaType str
 	if err == nil && !d.o.NoSync {
 		err = safeopen.SyncDir(filepath.Dir(d.path))
 	}
+	if err == nil {
+		d.info, err = os.Lstat(d.path)
+	}
 	if err != nil {
 		return p.TakeBack(ctx, err)
 	}
+	d.published = p
 	return nil
+}
+
+// TakeBack undoes a Commit that succeeded, until Close: there is no archive. When somebody has put another file there
+// since, that stays: class busy. Cancelling ctx has no effect. Without such a Commit it does nothing.
+func (d *Destination) TakeBack(ctx context.Context) error {
+	if d.published == nil {
+		return nil
+	}
+	info, err := os.Lstat(d.path)
+	if err == nil && !os.SameFile(info, d.info) {
+		err = kimg.Errorf(kimg.ErrBusy, "", "another process has put a file there since: it stays")
+	}
+	if err == nil {
+		p := d.published
+		d.published = nil
+		err = p.Undo(context.WithoutCancel(ctx))
+	}
+	return kimg.Wrap(d.path, err)
 }
 
 // Close ends the writing. Without a Commit that succeeded it leaves nothing.

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -37,6 +36,9 @@ type Destination struct {
 	reused    map[digest.Digest]int64 // good blobs that were there before
 	instances map[digest.Digest]bool  // blobs that are manifests of an index
 	finished  bool
+
+	published *staging.Publisher // of a Commit that succeeded; see TakeBack
+	document  []byte             // that names the image, as Commit wrote it
 }
 
 // form is what a dir: image and an OCI layout do differently.
@@ -45,6 +47,8 @@ type form interface {
 	check(root *os.File) error
 	// blob is where a blob goes, slash-separated.
 	blob(d digest.Digest, instance bool) string
+	// document is the file that names the image.
+	document() string
 	// publish gives everything its name.
 	publish(ctx context.Context, d *Destination, p *staging.Publisher, manifest []byte, mediaType string) error
 }
@@ -181,10 +185,13 @@ func (d *Destination) commit(ctx context.Context, manifest []byte, mediaType str
 	if err == nil {
 		err = p.SyncDirs(parents(d.made)...)
 	}
+	if err == nil {
+		d.document, err = readBounded(d.root, d.form.document())
+	}
 	if err != nil {
 		return p.TakeBack(ctx, err)
 	}
-	d.finished, d.made = true, nil
+	d.finished, d.published = true, p
 	for blob := range d.area.Blobs() {
 		if info, err := os.Lstat(filepath.Join(d.path, d.form.blob(blob, false))); err == nil && !d.instances[blob] {
 			d.o.Verified.learn(blob, info)
@@ -203,27 +210,6 @@ func (d *Destination) Blob(ctx context.Context, want digest.Digest) (io.ReadClos
 		return d.area.Open(want)
 	}
 	return openBlob(d.root, want, d.form.blob(want, false))
-}
-
-// patience is how often a lock that another process holds is asked for.
-const patience = 10 * time.Millisecond
-
-// acquire waits until no other process gives names in the directory.
-func (d *Destination) acquire(ctx context.Context) error {
-	for {
-		err := unix.Flock(int(d.root.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return context.Cause(ctx)
-		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			return os.NewSyscallError("flock", err)
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(patience):
-		}
-	}
 }
 
 // checkReused makes sure that nobody took a blob away since it was found good, and that it is on disk: nobody knows
@@ -280,7 +266,7 @@ func parents(dirs []string) (all []string) {
 	return all
 }
 
-// Close ends the writing. Without a Commit that succeeded it removes everything that was made.
+// Close ends the writing. Without a Commit that succeeded, and was not taken back, it removes everything that was made.
 func (d *Destination) Close() error {
 	if d.area == nil {
 		return nil

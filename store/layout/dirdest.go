@@ -34,6 +34,8 @@ func (dirForm) blob(d digest.Digest, instance bool) string {
 	return d.Encoded()
 }
 
+func (dirForm) document() string { return dirManifest }
+
 func (dirForm) check(root *os.File) error {
 	version, err := safeopen.ReadIn(root, dirVersion, 1024)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -34,6 +34,8 @@ type ociForm struct{ name string }
 
 func (ociForm) blob(d digest.Digest, _ bool) string { return BlobPath(d) }
 
+func (ociForm) document() string { return ispec.ImageIndexFile }
+
 func (ociForm) check(root *os.File) error {
 	index, err := readIndex(root)
 	if err != nil {

@@ -1,0 +1,187 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containers/image/v5/copy"
+	"github.com/containers/image/v5/pkg/compression"
+	"github.com/containers/image/v5/signature"
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/regerror"
+	"github.com/kimg/kimg/layerdiff"
+)
+
+// copies are the copies of one image outside the store.
+type copies struct {
+	all       []*oneCopy // files and directories first
+	o         Options
+	co        CopyOptions
+	published int // how many of all
+}
+
+// oneCopy is the image at one destination.
+type oneCopy struct {
+	dest types.ImageReference
+	place
+	staged
+	form convert.Format
+	algo layerdiff.Compression
+}
+
+// newCopies takes destinations that [Check] has passed.
+func newCopies(dests []types.ImageReference, o Options, co CopyOptions) *copies {
+	c := &copies{o: o, co: co}
+	for _, remote := range []bool{false, true} {
+		for _, dest := range dests {
+			if remote != (dest.Transport().Name() == transportDocker) {
+				continue
+			}
+			at, _ := placeOf(dest) // checked before
+			one := &oneCopy{dest: dest, place: at, form: at.format(o), algo: at.compression(dest, co)}
+			one.staged = staged{ref: dest, compress: one.algo != layerdiff.NoCompression, steps: newSteps(o.Progress, label(dest))}
+			c.all = append(c.all, one)
+		}
+	}
+	return c
+}
+
+// begin tells that the layers are being made.
+func (c *copies) begin() {
+	for _, one := range c.all {
+		one.steps.begin(StepLayers)
+	}
+}
+
+// stage puts everything but the manifests at every destination.
+func (c *copies) stage(ctx context.Context, src *source) error {
+	for _, one := range c.all {
+		one.steps.begin(StepLayers)
+		if err := one.stage(ctx, src, c.o, c.co); err != nil {
+			one.steps.end(err)
+			return one.named(err)
+		}
+	}
+	return nil
+}
+
+// named names the destination in a failure.
+func (c *oneCopy) named(err error) error {
+	if c.dest.Transport().Name() == transportDocker {
+		err = regerror.Classify(err)
+	}
+	return kimg.Wrap(label(c.dest), err)
+}
+
+func (c *oneCopy) stage(ctx context.Context, src *source, o Options, co CopyOptions) (err error) {
+	sys := types.SystemContext{}
+	if co.System != nil {
+		sys = *co.System
+	}
+	sys.CompressionFormat, sys.CompressionLevel = nil, nil
+	if c.algo == layerdiff.Gzip {
+		sys.CompressionFormat = &compression.Gzip
+		if co.Level > 0 {
+			sys.CompressionLevel = &co.Level
+		}
+	}
+	if c.dest.Transport().Name() == transportDocker {
+		c.remote, err = c.dest.NewImageDestination(ctx, &sys)
+	} else {
+		c.to, err = c.local(ctx, c.dest.Transport().Name(), co.NoSync)
+	}
+	if err != nil {
+		c.to, c.remote = nil, nil // no interfaces of nothing
+		return err
+	}
+	if src, err = src.in(c.form); err != nil {
+		return err
+	}
+	// The source is the user's own container, so no policy is asked.
+	policy, err := signature.NewPolicyContext(&signature.Policy{
+		Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = policy.Destroy() }() // holds nothing but memory
+	_, err = copy.Image(ctx, policy, stagedRef{c.dest, &c.staged}, src.ref, &copy.Options{
+		DestinationCtx: &sys, SourceCtx: &sys, MaxParallelDownloads: uint(max(o.Jobs, 0)), ForceManifestMIMEType: c.form.ManifestType(),
+	})
+	return err
+}
+
+// publish makes the image appear everywhere, in order.
+func (c *copies) publish(ctx context.Context) error {
+	for _, one := range c.all {
+		one.steps.begin(StepManifest)
+		if err := one.publish(ctx, one.form.ManifestType()); err != nil {
+			one.steps.end(err)
+			return one.named(err)
+		}
+		one.steps.begin(StepNaming)
+		one.steps.end(nil)
+		c.published++
+	}
+	return nil
+}
+
+// failed takes back what was published, last first, and returns the failure that made it necessary, with what could not
+// be taken back.
+func (c *copies) failed(ctx context.Context, failure error) error {
+	back, remote := c.takeBack(ctx)
+	for _, one := range c.all {
+		one.steps.end(failure)
+	}
+	if len(remote) > 0 {
+		failure = &kimg.Error{Class: kimg.ClassOf(failure), Err: fmt.Errorf("%w; the image stays at %s", failure, strings.Join(remote, ", "))}
+	}
+	if back != nil {
+		return kimg.Errorf(kimg.ErrDamaged, "", "%w; what was written could not all be taken back: %v", failure, back)
+	}
+	return failure
+}
+
+// takeBack takes back what was published and returns the registries, which cannot.
+func (c *copies) takeBack(ctx context.Context) (err error, remote []string) {
+	for ; c.published > 0; c.published-- {
+		one := c.all[c.published-1]
+		if one.to == nil {
+			remote = append(remote, label(one.dest))
+		} else {
+			err = errors.Join(err, one.to.TakeBack(ctx))
+		}
+	}
+	return err, remote
+}
+
+// tell adds the copies to a result. Its manifest is that of the first.
+func (c *copies) tell(r *Result) {
+	for _, one := range c.all {
+		r.Copies = append(r.Copies, Copied{Name: label(one.dest), Format: one.form, ManifestDigest: digest.FromBytes(one.manifest)})
+	}
+	if len(r.Copies) > 0 {
+		r.ManifestDigest = r.Copies[0].ManifestDigest
+	}
+}
+
+// close ends everything. What was not published, or was taken back, goes.
+func (c *copies) close() error {
+	var err error
+	for i := len(c.all) - 1; i >= 0; i-- {
+		one := c.all[i]
+		if one.to != nil {
+			err = errors.Join(err, one.to.Close())
+		}
+		if one.remote != nil {
+			err = errors.Join(err, one.remote.Close())
+		}
+	}
+	return err
+}

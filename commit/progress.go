@@ -1,0 +1,101 @@
+package commit
+
+import (
+	"io"
+	"sync"
+	"time"
+)
+
+// Step is a part of a commit.
+type Step string
+
+// The steps, in their order. Each begins once and ends once at every place the image goes to, if the one before succeeded.
+const (
+	StepLayers   Step = "layers"   // the container is read, its layer made, and layers are copied
+	StepConfig   Step = "config"   // the configuration
+	StepManifest Step = "manifest" // the image is recorded, or published
+	StepNaming   Step = "naming"   // it has its names
+)
+
+// Event says how far a step is.
+type Event struct {
+	Place string // empty: the store; else the destination as users write it
+	Step  Step
+	Start time.Time
+	End   time.Time // zero while the step goes on
+	Bytes int64     // of the layer that was made, or of what was written to the destination, in this step so far
+	Err   error     // why the step failed, when it has ended
+}
+
+// pause is how often a step that goes on is told.
+const pause = 100 * time.Millisecond
+
+// steps tells what happens at one place.
+type steps struct {
+	mu   sync.Mutex
+	tell func(Event)
+	now  Event
+	last time.Time
+	on   bool
+}
+
+func newSteps(tell func(Event), place string) *steps {
+	return &steps{tell: tell, now: Event{Place: place}}
+}
+
+// begin ends the step that is going on and begins another, unless it is the same.
+func (s *steps) begin(step Step) {
+	if s.tell == nil || s.on && s.now.Step == step {
+		return
+	}
+	s.end(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = Event{Place: s.now.Place, Step: step, Start: time.Now()}
+	s.last, s.on = s.now.Start, true
+	s.tell(s.now)
+}
+
+// end ends the step that is going on, if one is.
+func (s *steps) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tell == nil || !s.on {
+		return
+	}
+	s.on = false
+	s.now.End, s.now.Err = time.Now(), err
+	s.tell(s.now)
+}
+
+// reached tells how many bytes of the step are done, but not too often.
+func (s *steps) reached(bytes int64) { s.move(func(int64) int64 { return bytes }) }
+
+func (s *steps) move(to func(int64) int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.Bytes = to(s.now.Bytes)
+	if now := time.Now(); s.tell != nil && s.on && now.Sub(s.last) >= pause {
+		s.last = now
+		s.tell(s.now)
+	}
+}
+
+// count returns a reader whose bytes are those of the step.
+func (s *steps) count(r io.Reader) io.Reader {
+	if s.tell == nil {
+		return r
+	}
+	return &counted{r, s}
+}
+
+type counted struct {
+	io.Reader
+	steps *steps
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.steps.move(func(before int64) int64 { return before + int64(n) })
+	return n, err
+}

@@ -1,0 +1,54 @@
+// Package regerror gives failures of registries, as containers/image reports them, their classes.
+package regerror
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/containers/image/v5/docker"
+
+	"github.com/kimg/kimg"
+)
+
+// Classify returns an error with its class. One that has a class already, or is no failure of a network, keeps what it is.
+func Classify(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || kimg.ClassOf(err) != kimg.ErrInternal && !isNetwork(err) {
+		return err
+	}
+	return &kimg.Error{Class: classOf(err), Err: err}
+}
+
+// classOf goes by types where the library has them, and by its texts where it does not.
+func classOf(err error) kimg.Class {
+	var unauthorized docker.ErrUnauthorizedForCredentials
+	var status docker.UnexpectedHTTPStatusError
+	var unknown x509.UnknownAuthorityError
+	var verification *tls.CertificateVerificationError
+	text := strings.ToLower(err.Error())
+	says := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
+	}
+	switch {
+	case errors.As(err, &unauthorized), says("unauthorized", "denied", "authentication required", "statuscode: 401", "statuscode: 403"):
+		return kimg.ErrAuth
+	case errors.Is(err, docker.ErrTooManyRequests), says("toomanyrequests", "statuscode: 429"):
+		return kimg.ErrRateLimit
+	case errors.As(err, &unknown), errors.As(err, &verification), says("x509:"):
+		return kimg.ErrTLS
+	case errors.As(err, &status) && status.StatusCode == 404, says("manifest unknown", "name unknown", "blob unknown", "statuscode: 404"):
+		return kimg.ErrNotFound
+	case says("does not match"):
+		return kimg.ErrIntegrity // the manifest against the digest in the reference
+	}
+	return kimg.ErrNetwork
+}
+
+func isNetwork(err error) bool {
+	var no net.Error
+	return errors.As(err, &no)
+}
