@@ -22,7 +22,7 @@ import (
 var (
 	onContainer = []string{
 		"add {C} file /srv/x", "commit {C} new:1", "commit {C} oci:dest/layout:1", "commit --rm {C} new:1",
-		"commit {C} new:1 oci:dest/both:1", "commit --iidfile dest/id --metadata-file dest/meta {C} new:1", "config --env A=1 {C}",
+		"commit {C} new:1 oci:dest/both:1", "commit {C} new:1 dir:dest/image oci-archive:dest/o.tar docker-archive:dest/d.tar:x:1", "commit --iidfile dest/id --metadata-file dest/meta {C} new:1", "config --env A=1 {C}",
 		"history {C}", "diff {C}", "diff --json {C}", "diff --tar -o dest/x.tar {C}", "inspect {C}", "inspect --type container {C}", "mount {C}",
 		"mount {C} -- touch ran", "rm {C}", "umount {C}", "unshare --mount ROOT={C} touch ran",
 	}
@@ -236,7 +236,7 @@ func TestRefusesDamagedState(t *testing.T) {
 			l := fixture(t)
 			damage(t, l.stateFile(t, "c1"), l.stateFile(t, "c2"))
 			for _, line := range lines([]string{
-				"commit {C} new:1", "commit {C} oci:dest/layout:1", "commit --rm {C} new:1", "commit {C} new:1 oci:dest/both:1",
+				"commit {C} new:1", "commit {C} oci:dest/layout:1", "commit --rm {C} new:1", "commit {C} new:1 oci:dest/both:1", "commit {C} new:1 dir:dest/image oci-archive:dest/o.tar docker-archive:dest/d.tar:x:1",
 				"commit --iidfile dest/id --metadata-file dest/meta {C} new:1", "config --env A=1 {C}", "inspect {C}", "add {C} file relative",
 			}, "c1", "") {
 				before := l.snapshot()
