@@ -115,7 +115,7 @@ func (r *Result) fill(d documents) {
 // the owners the image must have, and a killed commit is completed by the store's next Open. A
 // container that is mounted where this process cannot see it is class busy: it cannot be removed.
 func (p *plan) mayLink() (bool, error) {
-	if !p.o.Remove {
+	if !p.o.Remove || p.o.Squash { // the files of the layers below are not the container's
 		return false, nil
 	}
 	quiet, err := p.container.Quiet()

@@ -99,6 +99,14 @@ func (p *plan) config(blob layerdiff.Blob) (convert.Config, error) {
 		step.Author = p.o.Author
 	}
 	var err error
+	if p.o.Squash {
+		if config, err = config.Edit(func(img *docker.Image) error {
+			img.RootFS.DiffIDs, img.History = nil, nil
+			return nil
+		}); err != nil {
+			return config, err
+		}
+	}
 	if blob.Empty {
 		config, err = config.AddEmpty(step)
 	} else {

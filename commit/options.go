@@ -22,6 +22,12 @@ type Options struct {
 	CreatedBy string     // of the newest history entry; empty: the one of the container's state
 	Created   *time.Time // of image and history entry; nil: now
 
+	// Squash makes one layer of all that the container shows, its image's layers included, and one history entry.
+	Squash bool
+
+	// RewriteTimestamp makes Created, which is then needed, the latest time of files in the new layer.
+	RewriteTimestamp bool
+
 	// OmitHistory leaves the image without any history, that of the base image included.
 	OmitHistory bool
 

@@ -56,6 +56,9 @@ func (b baseImage) annotations() map[string]string {
 
 // open reads the container's state and finds what it stands on. Nothing is changed.
 func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, error) {
+	if o.RewriteTimestamp && o.Created == nil {
+		return nil, kimg.Errorf(kimg.ErrInvalid, "commit", "the times of files cannot be rewritten without a time for the image")
+	}
 	if o.format() != convert.OCI && o.format() != convert.DockerV2S2 {
 		return nil, kimg.Errorf(kimg.ErrUnsupported, "commit", "format %s", kimg.Quote(string(o.Format)))
 	}
@@ -78,11 +81,20 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 	if p.stack, p.uids, p.gids, err = c.Stack(ctx, store.StackOptions{Force: o.Force}); err != nil {
 		return nil, err
 	}
+	if o.Squash {
+		p.squash()
+	}
 	p.created = time.Now().UTC()
 	if o.Created != nil {
 		p.created = o.Created.UTC()
 	}
 	return p, nil
+}
+
+// squash makes all the container shows its change, of nothing.
+func (p *plan) squash() {
+	p.base, p.parent, p.stack.Base = nil, "", []string{}
+	p.baseInfo = baseImage{inherited: p.baseInfo.inherited}
 }
 
 // notRunning refuses a container that an engine is running: what is read of a file while it is written belongs to no
@@ -150,8 +162,12 @@ func fullName(asked string, names []string) string {
 
 // diff returns the options of the walk.
 func (p *plan) diff(links bool) layerdiff.Options {
+	var clamp *time.Time
+	if p.o.RewriteTimestamp {
+		clamp = &p.created
+	}
 	return layerdiff.Options{
-		UIDs: p.uids, GIDs: p.gids, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
+		Clamp: clamp, UIDs: p.uids, GIDs: p.gids, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
 		Logger: p.o.Logger, Progress: p.moved,
 	}
 }

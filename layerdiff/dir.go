@@ -3,8 +3,10 @@ package layerdiff
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +31,7 @@ type dir struct {
 	base  *view.Dir // what the layer goes on top of; nil when there is no directory of that path
 	whole bool      // from is not base: an opaque or redirected directory, of which every name has to be compared
 	same  bool      // its metadata is that of the base's directory: in the layer only if something in it is
+	clamp int64     // latest time of anything in the layer, in seconds
 	kept  string    // an attribute that the tree has and the layer has not
 
 	users atomic.Int32
@@ -69,6 +72,7 @@ type tree struct {
 	ids
 	stack     view.Stack
 	prefix    string
+	clamp     int64        // latest time of a file, in seconds
 	skip      bool         // unreadable files are left out
 	cancelled func() error // why the walk should end early, or nil
 	lowers    *view.Dir    // the root of the layers below the upper directory
@@ -77,14 +81,18 @@ type tree struct {
 }
 
 func newTree(stack view.Stack, o Options, cancelled func() error) *tree {
+	clamp := int64(math.MaxInt64)
+	if o.Clamp != nil {
+		clamp = o.Clamp.Unix()
+	}
 	return &tree{
-		ids: ids{o.UIDs, o.GIDs}, stack: stack, prefix: stack.Prefix(), skip: o.SkipUnreadable, cancelled: cancelled,
+		clamp: clamp, ids: ids{o.UIDs, o.GIDs}, stack: stack, prefix: stack.Prefix(), skip: o.SkipUnreadable, cancelled: cancelled,
 	}
 }
 
 // root opens the top of the walk.
 func (t *tree) root() (_ *dir, err error) {
-	d := &dir{fd: -1, staged: -1, written: true}
+	d := &dir{fd: -1, staged: -1, written: true, clamp: t.clamp}
 	d.users.Store(1)
 	defer func() {
 		t.open.Add(d.fds())
@@ -125,6 +133,18 @@ func (d *dir) compare() error {
 	return err
 }
 
+// time is the time that something in the directory, or itself, has in the layer.
+func (d *dir) time(t unix.Timespec) unix.Timespec {
+	if int64(t.Sec) < d.clamp {
+		return t
+	}
+	clamped, err := unix.TimeToTimespec(time.Unix(d.clamp, 0))
+	if err != nil {
+		return t // a file's own seconds have the same type, so they fit
+	}
+	return clamped
+}
+
 func retryStat(fd int, st *unix.Stat_t) error {
 	for {
 		if err := unix.Fstat(fd, st); err != unix.EINTR {
@@ -137,7 +157,7 @@ func retryStat(fd int, st *unix.Stat_t) error {
 // A directory that cannot differ from the base is nil.
 func (t *tree) enter(parent *dir, name string, at int) (*dir, error) {
 	path := parent.show(name)
-	d := &dir{parent: parent, name: name, path: parent.path + name + "/", fd: -1, staged: -1}
+	d := &dir{parent: parent, name: name, path: parent.path + name + "/", fd: -1, staged: -1, clamp: parent.clamp}
 	if at == parent.fd {
 		fd, err := atfs.OpenDir(parent.fd, name)
 		if err != nil {

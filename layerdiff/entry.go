@@ -82,7 +82,7 @@ func (e *entry) linked() bool { return e.kind != kindDir && e.st.Nlink > 1 }
 // header returns the tar header of the entry as a file of its own.
 func (e *entry) header() header {
 	h := header{
-		dir: e.dir.path, base: e.name, mode: e.st.Mode & 0o7777, uid: e.uid, gid: e.gid, mtime: int64(e.st.Mtim.Sec),
+		dir: e.dir.path, base: e.name, mode: e.st.Mode & 0o7777, uid: e.uid, gid: e.gid, mtime: int64(e.dir.time(e.st.Mtim).Sec),
 		link: e.link, xattrs: e.attrs.layer,
 	}
 	switch e.typ {
@@ -110,6 +110,6 @@ func (e *entry) header() header {
 func (d *dir) header() header {
 	return header{
 		dir: d.parent.path, base: d.name + "/", typ: tar.TypeDir, mode: d.st.Mode & 0o7777, uid: d.uid, gid: d.gid,
-		mtime: int64(d.st.Mtim.Sec), xattrs: d.attrs.layer,
+		mtime: int64(d.time(d.st.Mtim).Sec), xattrs: d.attrs.layer,
 	}
 }

@@ -8,6 +8,7 @@ package layerdiff
 
 import (
 	"log/slog"
+	"time"
 
 	digest "github.com/opencontainers/go-digest"
 )
@@ -20,8 +21,11 @@ type Options struct {
 	Jobs           int  // files read and staged at the same time; 0 is one per processor
 	SkipUnreadable bool // list files that may not be opened in LeftOut instead of failing
 
+	// Clamp is the latest time a file of the layer may have: later ones become it. Nil changes none.
+	Clamp *time.Time
+
 	// Links lets Stage share the upper's files as hard links instead of copying them. Only for an upper directory that
-	// is deleted afterwards: overlay writes in place. With id maps, or across file systems, files are copied all the same.
+	// is deleted afterwards: overlay writes in place. With id maps, with Clamp, or across file systems, files are copied all the same.
 	Links bool
 
 	Logger   *slog.Logger      // told about each layer at level debug; nil discards

@@ -34,7 +34,7 @@ func Write(ctx context.Context, w io.Writer, stack view.Stack, o Options) (Blob,
 // that [Write] writes. The directory's own mode, owner and times are left alone; nothing is synced. After an error the
 // directory holds a part of the layer: the caller removes it.
 func Stage(ctx context.Context, dir string, tarSplit io.Writer, stack view.Stack, o Options) (Blob, error) {
-	s, err := newStager(dir, o.Links)
+	s, err := newStager(dir, o.Links && o.Clamp == nil)
 	if err != nil {
 		return Blob{}, err
 	}

@@ -126,7 +126,7 @@ func (s *stager) finishDir(d *dir) error {
 		err = unix.Fchmod(d.staged, d.st.Mode&0o7777)
 	}
 	if err == nil {
-		err = atfs.SetTimes(d.staged, d.st.Mtim)
+		err = atfs.SetTimes(d.staged, d.time(d.st.Mtim))
 	}
 	if err != nil {
 		return staging(d.show(""), err)
@@ -170,7 +170,7 @@ func (s *stager) finish(fd int, e *entry) error {
 		err = unix.Fchmod(fd, e.st.Mode&0o7777)
 	}
 	if err == nil {
-		err = atfs.SetTimes(fd, e.st.Mtim)
+		err = atfs.SetTimes(fd, e.dir.time(e.st.Mtim))
 	}
 	if err2 := unix.Close(fd); err == nil {
 		err = err2
@@ -284,7 +284,7 @@ func (s *stager) node(e *entry) error {
 		err = unix.Fchmodat(at, e.name, e.st.Mode&0o7777, 0)
 	}
 	if err == nil {
-		err = atfs.SetTimesAt(at, e.name, e.st.Mtim)
+		err = atfs.SetTimesAt(at, e.name, e.dir.time(e.st.Mtim))
 	}
 	return e.staging(err)
 }

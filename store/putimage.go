@@ -146,7 +146,7 @@ func (p *imagePut) record() error {
 	if errors.Is(err, storage.ErrDuplicateID) {
 		err = p.amend()
 	}
-	if err == nil && len(p.names) > 0 {
+	if err == nil && slices.ContainsFunc(p.names, func(name string) bool { return p.before.Owners[name] != p.rec.ID() }) {
 		err = p.s.st.AddNames(p.rec.ID(), p.names)
 	}
 	return err

@@ -26,7 +26,8 @@ type commitOptions struct {
 	remove                       bool
 	author, message, createdBy   string
 	timestamp                    int64
-	omitHistory                  bool
+	omitHistory, squash, rewrite bool
+	progress                     string
 	annotation, unsetAnnotation  []string
 	label, changes               []string
 	iidFile, metadataFile        string
@@ -70,6 +71,8 @@ the environment, the same container gives the same image at any time.`,
 	f.StringVarP(&o.message, "message", "m", "", "`text` about the image")
 	f.StringVar(&o.createdBy, "created-by", "", "`text` for the history entry")
 	f.Int64Var(&o.timestamp, "timestamp", 0, "time of the image, in `seconds` since 1970 (default: SOURCE_DATE_EPOCH, else now)")
+	f.BoolVar(&o.squash, "squash", false, "make one layer of the container and its image, and one history entry")
+	f.BoolVar(&o.rewrite, "rewrite-timestamp", false, "give files of the new layer no later time than the image, which needs --timestamp or SOURCE_DATE_EPOCH")
 	f.BoolVar(&o.omitHistory, "omit-history", false, "leave the image without history")
 	f.StringArrayVarP(&o.annotation, "annotation", "a", nil, "annotation `name=value` of the manifest; may repeat")
 	f.StringArrayVar(&o.unsetAnnotation, "unsetannotation", nil, "remove the annotation `name`; may repeat")
@@ -79,6 +82,7 @@ the environment, the same container gives the same image at any time.`,
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was made to a JSON `file`")
 	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "leave out files that cannot be read, and list them")
 	f.BoolVar(&o.force, "force", false, "commit even if the container's content may have suffered in a crash")
+	f.StringVar(&o.progress, "progress", "auto", "tell on standard error how far it is, as `auto`, plain, json or none (default: one line on a terminal, else none)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the ID")
 	return cmd
 }
@@ -93,6 +97,13 @@ func (o *commitOptions) check(list []string) error {
 		return err
 	}
 	created, err := o.created()
+	if err != nil {
+		return err
+	}
+	if o.rewrite && created == nil {
+		return usagef("--rewrite-timestamp", "needs --timestamp or SOURCE_DATE_EPOCH")
+	}
+	progress, err := o.progressTo(o.progress, o.quiet)
 	if err != nil {
 		return err
 	}
@@ -113,7 +124,7 @@ func (o *commitOptions) check(list []string) error {
 	}
 	o.options = commit.Options{
 		Format: format, Names: o.names, Author: o.author, Message: o.message, CreatedBy: o.createdBy, Created: created,
-		OmitHistory: o.omitHistory, Annotations: annotated, UnsetAnnotations: o.unsetAnnotation, Change: append(changes, edits...).ApplyTo,
+		Squash: o.squash, RewriteTimestamp: o.rewrite, Progress: progress, OmitHistory: o.omitHistory, Annotations: annotated, UnsetAnnotations: o.unsetAnnotation, Change: append(changes, edits...).ApplyTo,
 		Remove: o.remove, Force: o.force, SkipUnreadable: o.skipUnreadable, Jobs: o.flags.jobs, Logger: o.log,
 	}
 	if err := commit.Check(o.copies, o.options, o.copying); kimg.ClassOf(err) == kimg.ErrInvalid {

@@ -43,7 +43,7 @@ func (o *diffOptions) check([]string) error {
 		return usagef("--output", "needs --tar")
 	}
 	if out, ok := o.out.(*os.File); o.tar && o.toStdout() && ok && terminal(out) {
-		return usagef("--tar", "standard output is a terminal; use -o FILE")
+		return usagef("--output", "standard output is a terminal; use -o FILE")
 	}
 	return nil
 }

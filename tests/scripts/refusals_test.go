@@ -23,14 +23,14 @@ var (
 	onContainer = []string{
 		"add {C} file /srv/x", "commit {C} new:1", "commit {C} oci:dest/layout:1", "commit --rm {C} new:1",
 		"commit {C} new:1 oci:dest/both:1", "commit {C} new:1 dir:dest/image oci-archive:dest/o.tar docker-archive:dest/d.tar:x:1", "commit --iidfile dest/id --metadata-file dest/meta {C} new:1", "config --env A=1 {C}",
-		"history {C}", "diff {C}", "diff --json {C}", "diff --tar -o dest/x.tar {C}", "inspect {C}", "inspect --type container {C}", "mount {C}",
+		"history {C}", "diff {C}", "diff --json {C}", "export {C}", "export -o dest/x.tar {C}", "commit --squash {C} new:1", "diff --tar -o dest/x.tar {C}", "inspect {C}", "inspect --type container {C}", "mount {C}",
 		"mount {C} -- touch ran", "rm {C}", "umount {C}", "unshare --mount ROOT={C} touch ran",
 	}
 	onImage = []string{
 		"from {I}", "from --name new --cidfile dest/cid {I}", "from --name new --uidmap 0:1:10 {I}", "tag {I} new:1", "untag {I}",
 		"rmi {I}", "rmi --force {I}", "images {I}", "images --filter before={I}", "inspect --type image {I}", "inspect --raw --type image {I}",
 		"mount --image {I}", "umount --image {I}", "ps --filter ancestor={I}",
-		"config --image {I} --env A=1 new:1", "history {I}", "tree {I}", "tree --whatrequires {I}",
+		"config --image {I} --env A=1 new:1", "history {I}", "export {I}", "tree {I}", "tree --whatrequires {I}",
 		"convert {I} dir:dest/image", "convert --format v2s1 {I} dir:dest/image", "convert --proof {I} oci:dest/image:1", "convert {I} oci-archive:dest/x.tar",
 		"convert {I} docker-archive:dest/x.tar:x:1", "convert --format v2s2 {I} new:1", "validate {I}", "validate --fast {I}",
 	}
@@ -156,7 +156,7 @@ func TestRefusesWrongUsage(t *testing.T) {
 		l.expect(t, line+" --nosuch", 2, "invalid")
 		l.expect(t, "--log-level loud "+line, 2, "invalid")
 	}
-	for _, command := range []string{"add", "commit", "config", "convert", "diff", "from", "history", "import", "inspect", "rm", "rmi", "tag", "tree", "umount", "untag", "validate"} {
+	for _, command := range []string{"add", "commit", "config", "convert", "diff", "export", "from", "history", "import", "inspect", "rm", "rmi", "tag", "tree", "umount", "untag", "validate"} {
 		l.expect(t, command, 2, "invalid")
 	}
 }

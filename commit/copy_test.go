@@ -1,0 +1,263 @@
+package commit_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/commit"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/convert/image"
+)
+
+// registry takes blobs, and manifests when it may.
+type registry struct {
+	mu        sync.Mutex
+	manifests bool // are taken
+	blobs     map[digest.Digest][]byte
+	uploads   map[string][]byte
+	puts      int // of manifests
+}
+
+func newRegistry(t *testing.T) (*registry, string) {
+	r := &registry{blobs: map[digest.Digest][]byte{}, uploads: map[string][]byte{}}
+	server := httptest.NewServer(r)
+	t.Cleanup(server.Close)
+	return r, strings.TrimPrefix(server.URL, "http://")
+}
+
+func (r *registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	body, _ := io.ReadAll(q.Body)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	path := q.URL.Path
+	switch _, id, _ := strings.Cut(path, "/uploads/"); {
+	case path == "/v2/":
+	case q.Method == http.MethodPost:
+		w.Header().Set("Location", fmt.Sprintf("%s%d", path, len(r.uploads)))
+		r.uploads[fmt.Sprint(len(r.uploads))] = nil
+		w.WriteHeader(http.StatusAccepted)
+	case q.Method == http.MethodPatch:
+		r.uploads[id] = append(r.uploads[id], body...)
+		w.Header().Set("Location", path)
+		w.WriteHeader(http.StatusAccepted)
+	case strings.Contains(path, "/manifests/") && q.Method == http.MethodPut && r.manifests:
+		r.puts++
+		w.WriteHeader(http.StatusCreated)
+	case strings.Contains(path, "/manifests/") && q.Method == http.MethodPut:
+		w.WriteHeader(http.StatusInternalServerError)
+	case q.Method == http.MethodPut:
+		r.blobs[digest.Digest(q.URL.Query().Get("digest"))] = r.uploads[id]
+		w.WriteHeader(http.StatusCreated)
+	default:
+		w.WriteHeader(http.StatusNotFound)
+	}
+}
+
+func references(t *testing.T, list ...string) []types.ImageReference {
+	t.Helper()
+	var refs []types.ImageReference
+	for _, text := range list {
+		ref, err := image.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refs = append(refs, ref)
+	}
+	return refs
+}
+
+// listing is every file below a directory with what is in it.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			fmt.Fprintf(&all, "%s %s", path, info.Mode())
+		}
+		if err == nil && e.Type().IsRegular() {
+			var data []byte
+			data, err = os.ReadFile(path)
+			fmt.Fprintf(&all, " %v %s", info.ModTime(), digest.FromBytes(data))
+		}
+		all.WriteString("\n")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
+}
+
+// TestCopyEverywhereOrNowhere: the last destination, a registry, first refuses the manifest and then takes it.
+func TestCopyEverywhereOrNowhere(t *testing.T) {
+	s, dir := newStore(t), t.TempDir()
+	c := container(t, s, nil)
+	edit(t, c, func(root string) { write(t, root, "f", strings.Repeat("hello ", 10000)) })
+	other := references(t, "oci:"+dir+"/layout:other")
+	if _, err := commit.Copy(t.Context(), s, c.ID, other, commit.Options{}, commit.CopyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r, addr := newRegistry(t)
+	dests := references(t, "docker://"+addr+"/x:1", "oci:"+dir+"/layout:a", "oci:"+dir+"/layout:b", "oci:"+dir+"/new", "dir:"+dir+"/dir",
+		"oci-archive:"+dir+"/o.tar", "docker-archive:"+dir+"/d.tar:x:1")
+	o := commit.Options{Created: &day, Names: []string{"app"}}
+	co := commit.CopyOptions{System: &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}}
+	before := names(t, dir)
+	for _, remove := range []bool{false, true} {
+		o.Remove = remove
+		_, err := commit.Copy(t.Context(), s, c.ID, dests, o, co)
+		if kimg.ClassOf(err) != kimg.ErrNetwork || !strings.Contains(fmt.Sprint(err), "docker://"+addr+"/x:1") {
+			t.Errorf("error %v", err)
+		}
+		if now := names(t, dir); now != before {
+			t.Errorf("left behind:\n%s\nwas\n%s", now, before)
+		}
+		if all, err := s.Images(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("images %v, %v", all, err)
+		}
+		if _, err := s.Container(t.Context(), c.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	r.manifests = true
+	made, err := commit.Copy(t.Context(), s, c.ID, dests, o, co)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.puts != 1 || len(r.blobs) != 2 || len(made.Copies) != len(dests) || !made.Removed {
+		t.Errorf("%d manifests, %d blobs, %+v", r.puts, len(r.blobs), made)
+	}
+	if img, err := s.Resolve(t.Context(), "app", nil); err != nil || img.ID != made.ImageID {
+		t.Error(err)
+	}
+	checker := image.New(image.Options{})
+	defer checker.Close()
+	for _, copied := range made.Copies[:len(dests)-1] {
+		v, err := checker.Validate(t.Context(), references(t, copied.Name)[0], false)
+		if err != nil || !v.Valid() || v.Digest != copied.ManifestDigest || v.ConfigDigest.Encoded() != made.ImageID || v.Format != copied.Format {
+			t.Errorf("%s: %+v, %v", copied.Name, v, err)
+		}
+	}
+}
+
+// names lists what is below a directory, with the content of documents.
+func names(t *testing.T, dir string) string {
+	t.Helper()
+	var all strings.Builder
+	for line := range strings.Lines(listing(t, dir)) {
+		words := strings.Fields(line)
+		all.WriteString(words[0])
+		if strings.HasSuffix(words[0], ".json") {
+			all.WriteString(" " + words[len(words)-1])
+		}
+		all.WriteString("\n")
+	}
+	return all.String()
+}
+
+func TestCheckRefusesCombinations(t *testing.T) {
+	for _, c := range []struct {
+		dests string
+		o     commit.Options
+		co    commit.CopyOptions
+		want  kimg.Class
+	}{
+		{"oci:a:1 oci:a:2 dir:b docker://x/y docker://x/y:2 docker-archive:c", commit.Options{}, commit.CopyOptions{}, ""},
+		{"dir:b docker://x/y", commit.Options{Format: convert.DockerV2S2}, commit.CopyOptions{Compression: "gzip"}, ""},
+		{"docker-archive:c", commit.Options{}, commit.CopyOptions{Compression: commit.Uncompressed}, ""},
+		{"oci:a", commit.Options{Format: convert.DockerV2S2}, commit.CopyOptions{}, kimg.ErrInvalid},
+		{"oci-archive:a", commit.Options{Format: convert.DockerV2S2}, commit.CopyOptions{}, kimg.ErrInvalid},
+		{"docker-archive:a", commit.Options{Format: convert.OCI}, commit.CopyOptions{}, kimg.ErrInvalid},
+		{"docker-archive:a", commit.Options{}, commit.CopyOptions{Compression: "gzip"}, kimg.ErrInvalid},
+		{"oci:a:1 oci:a:1", commit.Options{}, commit.CopyOptions{}, kimg.ErrInvalid},
+		{"dir:a dir:a", commit.Options{}, commit.CopyOptions{}, kimg.ErrInvalid},
+		{"oci-archive:a:1 oci-archive:a:2", commit.Options{}, commit.CopyOptions{}, kimg.ErrInvalid},
+		{"containers-storage:x", commit.Options{}, commit.CopyOptions{}, kimg.ErrUnsupported},
+	} {
+		if err := commit.Check(references(t, strings.Fields(c.dests)...), c.o, c.co); kimg.ClassOf(err) != c.want {
+			t.Errorf("%s: %v is not %q", c.dests, err, c.want)
+		}
+	}
+}
+
+// Every step begins and ends once at every place, in order; the one that fails says why.
+func TestProgress(t *testing.T) {
+	s, dir := newStore(t), t.TempDir()
+	c := container(t, s, nil)
+	edit(t, c, func(root string) { write(t, root, "f", "x") })
+	run := func(dests ...string) (map[string]string, error) {
+		var mu sync.Mutex
+		seen := map[string]string{}
+		_, err := commit.Copy(t.Context(), s, c.ID, references(t, dests...), commit.Options{
+			Created: &day, Names: []string{"app"}, Progress: func(e commit.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case e.Err != nil:
+					seen[e.Place] += "!"
+				case !e.End.IsZero():
+					seen[e.Place] += ")"
+				default:
+					seen[e.Place] += string(e.Step) + "("
+				}
+			},
+		}, commit.CopyOptions{})
+		return seen, err
+	}
+	const all = "layers()config()manifest()naming()"
+	dest := "oci:" + dir + "/l:1"
+	if seen, err := run(dest); err != nil || len(seen) != 2 || seen[""] != all || seen[dest] != all {
+		t.Errorf("%v, %v", seen, err)
+	}
+	write(t, dir, "busy/file", "x")
+	if seen, err := run("dir:" + dir + "/busy"); err == nil || seen[""] != "layers()config(!" || seen["dir:"+dir+"/busy"] != "layers(!" {
+		t.Errorf("%v, %v", seen, err)
+	}
+}
+
+// A second commit of the same content at the same time writes nothing.
+func TestSameCommitWritesNothing(t *testing.T) {
+	s := newStore(t)
+	c := container(t, s, nil)
+	edit(t, c, func(root string) { write(t, root, "f", "x") })
+	o := commit.Options{Names: []string{"app"}}
+	_, first := into(t, s, c, o)
+	before := listing(t, s.Storage().GraphRoot())
+	_, again := into(t, s, c, o)
+	if !again.LayerExisted || again.ImageID != first.ImageID || again.ManifestDigest != first.ManifestDigest {
+		t.Errorf("%+v, then %+v", first, again)
+	}
+	if now := listing(t, s.Storage().GraphRoot()); now != before {
+		t.Errorf("changed: %s", difference(before, now))
+	}
+}
+
+func difference(before, now string) string {
+	var out strings.Builder
+	for line := range strings.Lines(before) {
+		if !strings.Contains(now, line) {
+			out.WriteString("- " + line)
+		}
+	}
+	for line := range strings.Lines(now) {
+		if !strings.Contains(before, line) {
+			out.WriteString("+ " + line)
+		}
+	}
+	return out.String()
+}
