@@ -109,7 +109,7 @@ func TestRemoveTakesTheFilesAlong(t *testing.T) {
 	s := newStore(t)
 	c := container(t, s, nil)
 	edit(t, c, func(root string) { write(t, root, "big", strings.Repeat("x", 1<<20)) })
-	stack, _, _, err := c.Stack(t.Context(), store.StackOptions{})
+	stack, err := c.Stack(t.Context(), store.StackOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

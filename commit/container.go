@@ -33,6 +33,7 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 	if err != nil {
 		return Result{}, err
 	}
+	defer p.close()
 	if err := measure(ctx, p.st, p.base); err != nil {
 		return Result{}, err
 	}
@@ -119,7 +120,7 @@ func (p *plan) mayLink() (bool, error) {
 		return false, nil
 	}
 	quiet, err := p.container.Quiet()
-	return quiet && len(p.uids) == 0 && len(p.gids) == 0 && p.st.Recovers(), err
+	return quiet && !p.stack.Plain && len(p.stack.UIDs) == 0 && len(p.stack.GIDs) == 0 && p.st.Recovers(), err
 }
 
 // upper is the container's change as a layer on its way into the store.
@@ -135,7 +136,7 @@ func (u *upper) Stage(ctx context.Context, dir string) (store.Staged, error) {
 	if err != nil {
 		return store.Staged{}, err
 	}
-	u.blob, err = layerdiff.Stage(ctx, dir, tarSplit, u.plan.stack, u.plan.diff(u.links))
+	u.blob, err = layerdiff.Stage(ctx, dir, tarSplit, u.plan.stack.Stack, u.plan.diff(u.links))
 	if err != nil {
 		tarSplit.Close()
 		return store.Staged{}, err
@@ -147,7 +148,7 @@ func (u *upper) Stage(ctx context.Context, dir string) (store.Staged, error) {
 }
 
 // Stream implements [store.LayerSource].
-func (u *upper) Stream(ctx context.Context, w io.Writer) (err error) {
-	u.blob, err = layerdiff.Write(ctx, w, u.plan.stack, u.plan.diff(false))
-	return err
+func (u *upper) Stream(ctx context.Context, w io.Writer) (_ bool, err error) {
+	u.blob, err = layerdiff.Write(ctx, w, u.plan.stack.Stack, u.plan.diff(false))
+	return u.blob.Empty, err
 }

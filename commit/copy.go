@@ -69,6 +69,7 @@ func Copy(ctx context.Context, st *store.Store, id string, dests []types.ImageRe
 	out.begin()
 	src, err := (&containerRef{st: st, id: c.ID, o: o}).source(ctx)
 	if err == nil {
+		defer src.Close()
 		err = out.stage(ctx, src)
 	}
 	if err == nil {

@@ -103,7 +103,7 @@ func (d *dir) Stage(ctx context.Context, to string) (store.Staged, error) {
 }
 
 // Stream implements [store.LayerSource].
-func (d *dir) Stream(ctx context.Context, w io.Writer) (err error) {
+func (d *dir) Stream(ctx context.Context, w io.Writer) (_ bool, err error) {
 	d.blob, err = layerdiff.Write(ctx, w, view.Stack{Upper: d.path}, d.o)
-	return err
+	return d.blob.Empty, err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/layerdiff"
-	"github.com/kimg/kimg/layerdiff/view"
 	"github.com/kimg/kimg/store"
 )
 
@@ -24,9 +23,7 @@ type plan struct {
 	base      []store.LayerInfo // the layers of the base image, base first
 	baseInfo  baseImage
 	parent    string // id of the newest layer of the base image; "": none
-	stack     view.Stack
-	uids      layerdiff.IDMap
-	gids      layerdiff.IDMap
+	stack     *store.Stack
 	created   time.Time
 	o         Options
 	moved     func(int64) // told how much of the new layer is done; may be nil
@@ -78,11 +75,14 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 	if err := p.findBase(ctx); err != nil {
 		return nil, err
 	}
-	if p.stack, p.uids, p.gids, err = c.Stack(ctx, store.StackOptions{Force: o.Force}); err != nil {
-		return nil, err
-	}
 	if o.Squash {
 		p.squash()
+		p.stack, err = st.Compare(ctx, nil, c, store.StackOptions{Force: o.Force})
+	} else {
+		p.stack, err = c.Stack(ctx, store.StackOptions{Force: o.Force})
+	}
+	if err != nil {
+		return nil, err
 	}
 	p.created = time.Now().UTC()
 	if o.Created != nil {
@@ -93,9 +93,12 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 
 // squash makes all the container shows its change, of nothing.
 func (p *plan) squash() {
-	p.base, p.parent, p.stack.Base = nil, "", []string{}
+	p.base, p.parent = nil, ""
 	p.baseInfo = baseImage{inherited: p.baseInfo.inherited}
 }
+
+// close ends the reading of the container.
+func (p *plan) close() { p.stack.Close() }
 
 // notRunning refuses a container that an engine is running: what is read of a file while it is written belongs to no
 // moment.
@@ -167,7 +170,7 @@ func (p *plan) diff(links bool) layerdiff.Options {
 		clamp = &p.created
 	}
 	return layerdiff.Options{
-		Clamp: clamp, UIDs: p.uids, GIDs: p.gids, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
+		Clamp: clamp, UIDs: p.stack.UIDs, GIDs: p.stack.GIDs, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
 		Logger: p.o.Logger, Progress: p.moved,
 	}
 }

@@ -20,19 +20,25 @@ type source struct {
 	plan *plan
 	blob layerdiff.Blob // the new layer, as the first pass hashed it
 	docs documents
+	owns bool // the plan is closed with it
 }
 
 // source makes the pass that learns the new layer's digest and writes the documents.
-func (r *containerRef) source(ctx context.Context) (*source, error) {
+func (r *containerRef) source(ctx context.Context) (s *source, err error) {
 	p, err := open(ctx, r.st, r.id, r.o)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
 	if err := measure(ctx, p.st, p.base); err != nil {
 		return nil, err
 	}
-	s := &source{ref: r, plan: p}
-	if s.blob, err = layerdiff.Write(ctx, io.Discard, p.stack, p.diff(false)); err != nil {
+	s = &source{ref: r, plan: p, owns: true}
+	if s.blob, err = layerdiff.Write(ctx, io.Discard, p.stack.Stack, p.diff(false)); err != nil {
 		return nil, kimg.Wrap(p.container.Name, err)
 	}
 	if s.docs, err = p.documents(s.blob); err != nil {
@@ -54,8 +60,13 @@ func (s *source) in(f convert.Format) (*source, error) {
 // Reference implements types.ImageSource.
 func (s *source) Reference() types.ImageReference { return s.ref }
 
-// Close implements types.ImageSource. There is nothing to release.
-func (s *source) Close() error { return nil }
+// Close implements types.ImageSource.
+func (s *source) Close() error {
+	if s.owns {
+		s.plan.close()
+	}
+	return nil
+}
 
 // GetManifest implements types.ImageSource.
 func (s *source) GetManifest(_ context.Context, instance *digest.Digest) ([]byte, string, error) {
@@ -94,7 +105,7 @@ func (s *source) GetBlob(ctx context.Context, info types.BlobInfo, _ types.BlobI
 
 // writeNewest reads the container again, and fails when it is not what was hashed.
 func (s *source) writeNewest(ctx context.Context, w io.Writer) error {
-	got, err := layerdiff.Write(ctx, w, s.plan.stack, s.plan.diff(false))
+	got, err := layerdiff.Write(ctx, w, s.plan.stack.Stack, s.plan.diff(false))
 	if err != nil {
 		return err
 	}

@@ -211,14 +211,14 @@ func TestStackRefusesWhatAPowerCutMayHaveEmptied(t *testing.T) {
 	path, err := c.Mount(ctx)
 	must(t, err)
 	write(t, filepath.Join(path, "f"), "data")
-	if _, _, _, err := c.Stack(ctx, store.StackOptions{}); err != nil {
+	if _, err := c.Stack(ctx, store.StackOptions{}); err != nil {
 		t.Errorf("while mounted: %v", err)
 	}
 	must(t, mount.Unmount(path)) // the machine goes down
-	if _, _, _, err := c.Stack(ctx, store.StackOptions{}); !errors.Is(err, kimg.ErrDamaged) {
+	if _, err := c.Stack(ctx, store.StackOptions{}); !errors.Is(err, kimg.ErrDamaged) {
 		t.Errorf("with the kernel's mark: %v", err)
 	}
-	if _, _, _, err := c.Stack(ctx, store.StackOptions{Force: true}); err != nil {
+	if _, err := c.Stack(ctx, store.StackOptions{Force: true}); err != nil {
 		t.Errorf("forced: %v", err)
 	}
 }
@@ -247,8 +247,9 @@ func TestIDMaps(t *testing.T) {
 		must(t, os.Lchown(filepath.Join(root, "base-file"), shift+7, shift+8))
 		return os.Lchown(path, shift+1, shift+2)
 	}))
-	stack, uids, gids, err := c.Stack(ctx, store.StackOptions{})
+	stack, err := c.Stack(ctx, store.StackOptions{})
 	must(t, err)
+	uids, gids := stack.UIDs, stack.GIDs
 	want := layerdiff.IDRange{Container: 0, Host: shift, Size: size}
 	if len(uids) != 1 || uids[0] != want || len(gids) != 1 || gids[0] != want {
 		t.Errorf("maps %v, %v", uids, gids)

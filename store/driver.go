@@ -81,32 +81,20 @@ func chooseDriver(root, asked string, options []string) (string, error) {
 	return asked, nil
 }
 
-// canWalk tells whether what a layer changed can be read from its directories; the error of class unsupported says why
-// not.
+// canWalk tells whether the files of a layer can be read and written as they lie in its directories; the error of class
+// unsupported says why not. Listing works in every store that can be opened.
 func (s *Store) canWalk() error {
-	if s.st.GraphDriverName() == vfs {
+	options := s.st.GraphOptions()
+	if s.st.GraphDriverName() != overlay {
 		return nil
 	}
-	return s.canStage()
-}
-
-// canStage tells whether layers can be staged in this store and containers committed into it; the error of class
-// unsupported says why not. Reading works in every store that can be opened.
-func (s *Store) canStage() error {
-	if d := s.st.GraphDriverName(); d != overlay {
-		return kimg.Errorf(kimg.ErrUnsupported, s.st.GraphRoot(), "storage driver %s: layers can only be read; adding layers and committing need overlay", d)
-	}
-	options := s.st.GraphOptions()
 	if on, ok := driverOption(options, "use_composefs"); ok {
 		if yes, err := strconv.ParseBool(on); err != nil || yes {
-			return kimg.Errorf(kimg.ErrUnsupported, s.st.GraphRoot(), "storage option use_composefs: layers can only be read")
+			return kimg.Errorf(kimg.ErrUnsupported, s.st.GraphRoot(), "storage option use_composefs: layers can only be exported")
 		}
 	}
 	if mask, ok := driverOption(options, "force_mask"); ok && mask != "" {
-		return kimg.Errorf(kimg.ErrUnsupported, s.st.GraphRoot(), "storage option force_mask: owners and modes are not those on disk; layers can only be read")
-	}
-	if program := s.mountProgram(); program != "" {
-		return kimg.Errorf(kimg.ErrUnsupported, s.st.GraphRoot(), "mount program %s: layers can only be read; adding layers and committing need the kernel's overlay", kimg.Quote(program))
+		return kimg.Errorf(kimg.ErrUnsupported, s.st.GraphRoot(), "storage option force_mask: owners and modes are not those on disk; layers can only be exported")
 	}
 	return nil
 }
@@ -114,6 +102,9 @@ func (s *Store) canStage() error {
 // mountProgram returns the program that mounts this store's layers instead of the kernel, "" when the kernel does. The
 // driver picks fuse-overlayfs by itself where the kernel cannot; a flag file in its directory tells.
 func (s *Store) mountProgram() string {
+	if s.st.GraphDriverName() != overlay {
+		return ""
+	}
 	if program, ok := driverOption(s.st.GraphOptions(), "mount_program"); ok && program != "" {
 		return program
 	}

@@ -25,7 +25,7 @@ import (
 // ExportLayer writes an image layer as the uncompressed tar it came from, byte for byte. It holds no lock while the data
 // streams; the caller keeps the layer from being removed, by the image or container that stands on it. Only when it returns nil
 // is what was written known to be right: every file was checked against its checksum and the whole against the layer's
-// digest (class integrity otherwise). Layers of additional stores, of other drivers and without a tar-split record are
+// digest (class integrity otherwise). Layers of additional stores and without a tar-split record are
 // read through the library, under its lock.
 func (s *Store) ExportLayer(ctx context.Context, layerID string, w io.Writer) error {
 	l, err := s.st.Layer(layerID)
@@ -61,7 +61,7 @@ var errNoRecord = errors.New("no tar-split record")
 
 // assemble puts the tar together from its record (headers and padding) and the files on disk.
 func (s *Store) assemble(ctx context.Context, l *storage.Layer, w io.Writer) error {
-	if l.ReadOnly || s.canStage() != nil {
+	if l.ReadOnly || s.canWalk() != nil {
 		return errNoRecord // lies under another root, or its files are not what a plain overlay has
 	}
 	record, err := safeopen.Open(filepath.Join(s.recordDir(s.imageRoot(), "layers"), l.ID+".tar-split.gz"))
@@ -76,11 +76,11 @@ func (s *Store) assemble(ctx context.Context, l *storage.Layer, w io.Writer) err
 	if err != nil {
 		return kimg.Errorf(kimg.ErrIntegrity, "", "tar-split record: %w", err)
 	}
-	stack, err := s.stackOf(l.ID)
+	dirs, err := s.dirsOf(l.ID)
 	if err != nil {
 		return err
 	}
-	files, err := openDirs(append([]string{stack.Upper}, stack.Lowers...))
+	files, err := openDirs(append([]string{dirs.Upper}, dirs.Lowers...))
 	if err != nil {
 		return err
 	}

@@ -7,24 +7,7 @@ import (
 	"github.com/containers/storage"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/layerdiff/view"
 )
-
-// Stack returns the directories the image is made of, its newest layer as the upper one: what that layer changed is
-// what a walk over the stack finds. Class notfound: the image has no layers. Class unsupported: see [Container.Stack].
-func (i *Image) Stack(ctx context.Context) (view.Stack, error) {
-	if err := check(ctx); err != nil {
-		return view.Stack{}, err
-	}
-	if i.TopLayer == "" {
-		return view.Stack{}, kimg.Errorf(kimg.ErrNotFound, i.label(), "the image has no layers")
-	}
-	if err := i.s.canWalk(); err != nil {
-		return view.Stack{}, kimg.Wrap(i.label(), err)
-	}
-	stack, err := i.s.stackOf(i.TopLayer)
-	return stack, kimg.Wrap(i.label(), err)
-}
 
 // Mount mounts the image's tree read-only, or counts one more user of the mount there is, and returns its path. The
 // caller calls Unmount as often as Mount.

@@ -72,7 +72,7 @@ func TestTarSourceRefuses(t *testing.T) {
 		if got := ts.inventory(t); got != before {
 			t.Errorf("%s left behind:\n%s", name, diff(before, got))
 		}
-		err = store.TarSource(bytes.NewReader(c.data)).Stream(t.Context(), io.Discard)
+		_, err = store.TarSource(bytes.NewReader(c.data)).Stream(t.Context(), io.Discard)
 		if c.want != kimg.ErrInternal && !errors.Is(err, c.want) {
 			t.Errorf("%s, streamed: %v, want %s", name, err, c.want)
 		}
@@ -272,7 +272,7 @@ func TestAdditionalStore(t *testing.T) {
 	must(t, ts.ExportLayer(ctx, found.TopLayer, &out))
 	c, err := ts.NewContainer(ctx, found, store.ContainerOptions{})
 	must(t, err)
-	stack, _, _, err := c.Stack(ctx, store.StackOptions{})
+	stack, err := c.Stack(ctx, store.StackOptions{})
 	if err != nil || len(stack.Lowers) != 3 || !strings.HasPrefix(stack.Lowers[0], lower.root) {
 		t.Errorf("%+v, %v", stack, err)
 	}
@@ -363,7 +363,7 @@ type emptySource struct{}
 func (emptySource) Stage(context.Context, string) (store.Staged, error) {
 	return store.Staged{Empty: true}, nil
 }
-func (emptySource) Stream(context.Context, io.Writer) error { return nil }
+func (emptySource) Stream(context.Context, io.Writer) (bool, error) { return true, nil }
 
 func TestEmptyLayerIsNotMade(t *testing.T) {
 	ts := newStore(t)

@@ -25,8 +25,8 @@ type LayerSource interface {
 	// Stage fills dir, an empty directory, with the layer in overlay's on-disk form: character device 0/0 for a
 	// deletion, overlay's own attributes, container ids. On an error the directory is thrown away, and so is TarSplit.
 	Stage(ctx context.Context, dir string) (Staged, error)
-	// Stream writes the layer as an uncompressed tar.
-	Stream(ctx context.Context, w io.Writer) error
+	// Stream writes the layer as an uncompressed tar, for a store whose driver keeps whole trees. empty: as in Staged.
+	Stream(ctx context.Context, w io.Writer) (empty bool, err error)
 }
 
 // StagedLayer is a layer of a [Tx] that is applied when the change is recorded.

@@ -111,6 +111,7 @@ type file struct {
 	kind                byte
 	mode                int64
 	uid                 int
+	nanos               int64 // of its time
 	pax                 map[string]string
 }
 
@@ -122,7 +123,10 @@ func makeTar(t testing.TB, files ...file) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, f := range files {
-		h := &tar.Header{Name: f.name, Typeflag: f.kind, Linkname: f.link, Mode: f.mode, Uid: f.uid, Gid: f.uid, Size: int64(len(f.content)), PAXRecords: f.pax, ModTime: time.Unix(1700000000, 0)}
+		h := &tar.Header{Name: f.name, Typeflag: f.kind, Linkname: f.link, Mode: f.mode, Uid: f.uid, Gid: f.uid, Size: int64(len(f.content)), PAXRecords: f.pax, ModTime: time.Unix(1700000000, f.nanos)}
+		if f.nanos != 0 {
+			h.Format = tar.FormatPAX
+		}
 		if h.Typeflag == 0 {
 			h.Typeflag = tar.TypeReg
 		}

@@ -112,10 +112,10 @@ func (s *Store) makeContainer(id, rw, imageID string, origin copydata.Origin, o 
 // 0555, which stops nobody inside the namespace, but that user when he comes from outside. The mode of the root directory
 // is not part of a layer.
 func (s *Store) letOwnerWrite(rw string) error {
-	if !unshare.IsRootless() || s.canStage() != nil {
+	if !unshare.IsRootless() || s.canWalk() != nil {
 		return nil
 	}
-	stack, err := s.stackOf(rw)
+	stack, err := s.dirsOf(rw)
 	if err != nil {
 		return err
 	}

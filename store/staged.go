@@ -22,17 +22,21 @@ import (
 // of this process can ask for it; touching staging.lock itself would drop the library's lock on it.
 const ownLock = "kimg.lock"
 
-// stagedOutput is one filled staging directory.
+// stagedOutput is one filled staging directory or, in a store whose driver has none, a file with the tar.
 type stagedOutput struct {
 	s     *Store
 	layer *StagedLayer
 	out   *drivers.DriverWithDifferOutput
 	lock  *os.File // nil in a wrapped store
+	tar   *os.File // without a name; then out and lock are nil
 }
 
 // cleanup removes the staging directory. It is called once, on success and on failure: also an applied layer leaves
 // the directory's parent behind.
 func (o *stagedOutput) cleanup() error {
+	if o.tar != nil {
+		return o.tar.Close()
+	}
 	err := o.s.st.CleanupStagedLayer(o.out)
 	if o.lock != nil {
 		err = errors.Join(err, o.lock.Close())
@@ -50,7 +54,7 @@ type optionSource interface {
 // already, that one is used then; a layer no image uses, which another tool or a crash may have left, only after its
 // content was verified. An Empty layer is not made: ID is the parent's.
 func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*StagedLayer, error) {
-	if err := tx.s.canStage(); err != nil {
+	if err := tx.s.canWalk(); err != nil {
 		return nil, err
 	}
 	depth, err := tx.depth(ctx, parent)
@@ -58,6 +62,9 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 		return nil, err
 	}
 	o := &stagedOutput{s: tx.s}
+	if tx.s.st.GraphDriverName() != overlay {
+		return tx.stageTar(ctx, o, parent, depth, src)
+	}
 	var staged Staged
 	out, err := tx.s.st.PrepareStagedLayer(&drivers.ApplyDiffWithDifferOpts{}, differ(func(dir string, opts *archive.TarOptions) (drivers.DriverWithDifferOutput, error) {
 		var err error
@@ -80,13 +87,18 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 	if err != nil {
 		return nil, wrap("", err)
 	}
+	if err := staged.DiffID.Validate(); !staged.Empty && (err != nil || staged.TarSplit == nil) {
+		return nil, kimg.Errorf(kimg.ErrInternal, "layer", "the source gave no digest or no tar-split record")
+	}
+	return tx.staged(ctx, o, parent, depth, staged)
+}
+
+// staged registers what was staged as a step of the change.
+func (tx *Tx) staged(ctx context.Context, o *stagedOutput, parent string, depth int, staged Staged) (*StagedLayer, error) {
 	l := &StagedLayer{ID: parent, Parent: parent, DiffID: staged.DiffID, Size: staged.Size, Empty: staged.Empty, out: o, depth: depth + 1}
 	o.layer = l
 	if l.Empty {
 		return l, nil
-	}
-	if err := staged.DiffID.Validate(); err != nil || staged.TarSplit == nil {
-		return nil, kimg.Errorf(kimg.ErrInternal, "layer", "the source gave no digest or no tar-split record")
 	}
 	l.ID = layerID(parent, l.DiffID)
 	if err := tx.lookForExisting(ctx, l); err != nil {
@@ -191,6 +203,9 @@ func (tx *Tx) apply(ctx context.Context, l *StagedLayer) error {
 		return kimg.Errorf(kimg.ErrBusy, "layer "+l.ID, "was removed by somebody else while the change was recorded")
 	}
 	tx.undo.Add(func(ctx context.Context) error { return tx.unapply(ctx, l) })
+	if l.out.tar != nil {
+		return tx.putTar(ctx, l)
+	}
 	out := *l.out.out // the library clears what it has used; cleanup needs the rest
 	l.out.out.TarSplit = nil
 	l.applied = true

@@ -77,7 +77,7 @@ func (s *Store) Info() Info {
 	if d, err := s.st.GraphDriver(); err == nil {
 		i.Additional = d.AdditionalImageStores()
 	}
-	if err := s.canStage(); err != nil {
+	if err := s.canWalk(); err != nil {
 		i.CanCommit, i.Why = false, err.Error()
 	}
 	return i

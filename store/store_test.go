@@ -52,9 +52,9 @@ func TestFromNothingToAContainer(t *testing.T) {
 	if path, n, err := c.Mounted(); path != "" || n != 0 || err != nil {
 		t.Errorf("after WithMount: %q, %d, %v", path, n, err)
 	}
-	stack, uids, _, err := c.Stack(ctx, store.StackOptions{})
-	if err != nil || len(stack.Lowers) != 1 || len(uids) != 0 {
-		t.Fatalf("stack %+v, %v, %v", stack, uids, err)
+	stack, err := c.Stack(ctx, store.StackOptions{})
+	if err != nil || len(stack.Lowers) != 1 || len(stack.UIDs) != 0 {
+		t.Fatalf("stack %+v, %v", stack, err)
 	}
 	if _, err := os.Stat(filepath.Join(stack.Upper, "new")); err != nil {
 		t.Error(err)

@@ -33,14 +33,20 @@ func TarSource(r io.Reader) LayerSource { return &tarSource{r: r} }
 type tarSource struct{ r io.Reader }
 
 // Stream implements LayerSource.
-func (t *tarSource) Stream(ctx context.Context, w io.Writer) error {
+func (t *tarSource) Stream(ctx context.Context, w io.Writer) (bool, error) {
 	plain, err := t.plain(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	c := checkTar(ctx, plain)
 	_, err = io.Copy(w, c)
-	return errors.Join(err, c.Close())
+	if cerr := c.Close(); cerr != nil {
+		err = cerr // why the stream ended says more than that it ended
+	}
+	if err != nil {
+		err = tarError(err)
+	}
+	return false, err
 }
 
 // Stage implements LayerSource with the settings of a plain overlay store.
@@ -119,7 +125,11 @@ func unpack(r io.Reader, dir string, o *archive.TarOptions) (err error) {
 			err = kimg.Errorf(kimg.ErrInternal, "layer", "cannot unpack: %v (see package store about reexec.Init)", p)
 		}
 	}()
-	err = chrootarchive.UntarUncompressed(r, dir, o)
+	return unpackError(chrootarchive.UntarUncompressed(r, dir, o))
+}
+
+// unpackError gives a failure of the library's unpacking its class.
+func unpackError(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/layerdiff"
-	"github.com/kimg/kimg/layerdiff/view"
 	"github.com/kimg/kimg/store"
 )
 
@@ -25,12 +24,13 @@ type diffOptions struct {
 func newDiff(a *app) *cobra.Command {
 	o := &diffOptions{app: a}
 	cmd := &cobra.Command{
-		Use:   "diff [flags] CTR|IMAGE",
-		Short: "List what a container changed, or what the newest layer of an image changed",
-		Long: `List what a container changed, or what the newest layer of an image changed: A for added, C for changed, D for deleted. With
---tar the changes are a layer, an uncompressed tar whose bytes depend on the changes only.`,
-		Example: "  kimg diff CTR\n  kimg diff --json CTR\n  kimg diff --tar -o layer.tar CTR",
-		Args:    args(1, 1),
+		Use:   "diff [flags] CTR|IMAGE|LAYER [OTHER]",
+		Short: "List what a container, an image's newest layer or a layer changed, or how two trees differ",
+		Long: `List what a container, the newest layer of an image or a layer changed: A for added, C for changed, D for deleted. With two of
+them, list what has to change in the whole of the first to get the whole of the second. With --tar the changes are a layer, an
+uncompressed tar whose bytes depend on the changes only. A layer is named by its id or its diffID.`,
+		Example: "  kimg diff CTR\n  kimg diff --json CTR\n  kimg diff --tar -o layer.tar CTR\n  kimg diff IMAGE:1 IMAGE:2",
+		Args:    args(1, 2),
 		RunE:    a.withStore(anyNamespace, o.check, o.run),
 	}
 	cmd.Flags().BoolVar(&o.tar, "tar", false, "write the changes as a tar layer")
@@ -50,22 +50,17 @@ func (o *diffOptions) check([]string) error {
 
 func (o *diffOptions) toStdout() bool { return o.file == "" || o.file == "-" }
 
-// changed is where changes are read from.
-type changed struct {
-	stack   view.Stack
-	options layerdiff.Options
-}
-
 func (o *diffOptions) run(ctx context.Context, st *store.Store, args []string) error {
-	source, err := o.find(ctx, st, args[0])
+	source, err := o.open(ctx, st, args)
 	if err != nil {
 		return err
 	}
+	defer source.Close()
 	if o.tar {
 		return o.writeTar(ctx, source)
 	}
 	list := []changeJSON{} // whole, before anything is printed: a list that breaks off would be taken for all of it
-	for c, err := range layerdiff.Changes(ctx, source.stack, source.options) {
+	for c, err := range layerdiff.Changes(ctx, source.Stack, o.options(source)) {
 		if err != nil {
 			return err
 		}
@@ -80,27 +75,41 @@ func (o *diffOptions) run(ctx context.Context, st *store.Store, args []string) e
 	return nil
 }
 
-// find looks for a container first, then for an image.
-func (o *diffOptions) find(ctx context.Context, st *store.Store, ref string) (changed, error) {
-	options := layerdiff.Options{Jobs: o.flags.jobs, Logger: o.log}
-	c, err := container(ctx, st, ref)
-	if err == nil {
-		stack, uids, gids, err := c.Stack(ctx, store.StackOptions{})
-		options.UIDs, options.GIDs = uids, gids
-		return changed{stack, options}, err
+// open opens what one thing changed, or how two differ.
+func (o *diffOptions) open(ctx context.Context, st *store.Store, args []string) (*store.Stack, error) {
+	first, err := o.find(ctx, st, args[0])
+	if err != nil {
+		return nil, err
 	}
+	if len(args) == 1 {
+		return st.Stack(ctx, first, store.StackOptions{})
+	}
+	second, err := o.find(ctx, st, args[1])
+	if err != nil {
+		return nil, err
+	}
+	return st.Compare(ctx, first, second, store.StackOptions{})
+}
+
+func (o *diffOptions) options(s *store.Stack) layerdiff.Options {
+	return layerdiff.Options{UIDs: s.UIDs, GIDs: s.GIDs, Jobs: o.flags.jobs, Logger: o.log}
+}
+
+// find looks for a container first, then for an image, then for a layer.
+func (o *diffOptions) find(ctx context.Context, st *store.Store, ref string) (store.Readable, error) {
+	c, err := container(ctx, st, ref)
 	if kimg.ClassOf(err) != kimg.ErrNotFound {
-		return changed{}, err
+		return c, err
 	}
 	img, err := image(ctx, st, ref)
+	if kimg.ClassOf(err) != kimg.ErrNotFound {
+		return img, err
+	}
+	l, err := st.Layer(ctx, ref)
 	if kimg.ClassOf(err) == kimg.ErrNotFound {
-		return changed{}, kimg.Errorf(kimg.ErrNotFound, ref, "neither a container nor an image")
+		err = kimg.Errorf(kimg.ErrNotFound, ref, "neither a container nor an image nor a layer")
 	}
-	if err != nil {
-		return changed{}, err
-	}
-	stack, err := img.Stack(ctx)
-	return changed{stack, options}, err
+	return l, err
 }
 
 // changeJSON is one change in results.
@@ -122,9 +131,9 @@ func newChangeJSON(c layerdiff.Change) changeJSON {
 	}
 }
 
-func (o *diffOptions) writeTar(ctx context.Context, source changed) error {
+func (o *diffOptions) writeTar(ctx context.Context, source *store.Stack) error {
 	if o.toStdout() {
-		_, err := layerdiff.Write(ctx, o.stdout, source.stack, source.options)
+		_, err := layerdiff.Write(ctx, o.stdout, source.Stack, o.options(source))
 		return err
 	}
 	file, err := newResultFile(o.file, 0, mayReplace)
@@ -142,9 +151,9 @@ func (o *diffOptions) writeTar(ctx context.Context, source changed) error {
 	return o.printJSON(newLayerJSON(blob))
 }
 
-func (o *diffOptions) writeFile(ctx context.Context, f io.Writer, source changed) (layerdiff.Blob, error) {
+func (o *diffOptions) writeFile(ctx context.Context, f io.Writer, source *store.Stack) (layerdiff.Blob, error) {
 	w := bufio.NewWriterSize(f, 1<<20)
-	blob, err := layerdiff.Write(ctx, w, source.stack, source.options)
+	blob, err := layerdiff.Write(ctx, w, source.Stack, o.options(source))
 	if err == nil {
 		err = w.Flush()
 	}

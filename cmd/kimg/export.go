@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kimg/kimg/layerdiff/view"
 	"github.com/kimg/kimg/store"
 )
 
@@ -15,10 +14,10 @@ type exportOptions struct{ diffOptions }
 func newExport(a *app) *cobra.Command {
 	o := &exportOptions{diffOptions{app: a, tar: true}}
 	cmd := &cobra.Command{
-		Use:   "export [flags] CTR|IMAGE",
-		Short: "Write the whole file tree of a container or an image as a tar",
-		Long: `Write the whole file tree of a container or an image of the store as an uncompressed tar, with the owners the container
-sees. Nothing is mounted, unless the container maps ids. Equal trees give equal bytes.`,
+		Use:   "export [flags] CTR|IMAGE|LAYER",
+		Short: "Write the whole file tree of a container, an image or a layer as a tar",
+		Long: `Write the whole file tree of a container, an image or a layer of the store as an uncompressed tar, with the owners the
+container sees. Nothing is mounted, unless the container maps ids or the store has a mount program. Equal trees give equal bytes.`,
 		Example: "  kimg export -o rootfs.tar CTR\n  kimg export IMAGE | tar -C rootfs -x",
 		Args:    args(1, 1),
 		RunE:    a.withStore(anyNamespace, o.check, o.run),
@@ -32,17 +31,10 @@ func (o *exportOptions) run(ctx context.Context, st *store.Store, args []string)
 	if err != nil {
 		return err
 	}
-	source.stack.Base = []string{}
-	if len(source.options.UIDs) == 0 && len(source.options.GIDs) == 0 {
-		return o.writeTar(ctx, source)
-	}
-	// The layers below may have other ids on disk than the container's own directory; a mount shows one kind.
-	c, err := container(ctx, st, args[0])
+	tree, err := st.Compare(ctx, nil, source, store.StackOptions{})
 	if err != nil {
 		return err
 	}
-	return c.WithMount(ctx, func(root string) error {
-		source.stack = view.Stack{Plain: true, Upper: root}
-		return o.writeTar(ctx, source)
-	})
+	defer tree.Close()
+	return o.writeTar(ctx, tree)
 }

@@ -122,8 +122,8 @@ func container(ctx context.Context, st *store.Store, ref string) (*store.Contain
 	if err != nil {
 		return nil, err
 	}
-	stack, _, _, err := c.Stack(ctx, store.StackOptions{Force: true})
-	if err != nil || !treecopy.Stale(stack.Upper) {
+	upper, err := c.UpperDir()
+	if err != nil || !treecopy.Stale(upper) {
 		return c, nil // what cannot be done with such a container is for the caller to find out
 	}
 	return c, c.WithMount(ctx, treecopy.Clear)

@@ -37,6 +37,19 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
+// FUSE skips the test unless fuse-overlayfs can mount here, and returns where it is.
+func FUSE(t testing.TB) string {
+	t.Helper()
+	Need(t, "fuse-overlayfs")
+	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		Skip(t, "needs FUSE: %v", err)
+	}
+	dev.Close()
+	path, _ := exec.LookPath("fuse-overlayfs")
+	return path
+}
+
 // Root skips the test unless it runs as real root. The run of the suite as an ordinary user (make test-rootless) leaves
 // such tests to the run as root, also with CI=true.
 func Root(t testing.TB) {

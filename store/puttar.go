@@ -1,0 +1,82 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/failpoint"
+	"github.com/kimg/kimg/internal/streamio"
+)
+
+// A driver that keeps whole trees (vfs) has no staging directories: only the library can make a layer, by copying the tree
+// below and unpacking a tar over it, under its lock. The tar is made, checked and hashed before, into a file that has no name, so that
+// making the layer needs nothing that can still change. A kill leaves a layer that its record calls incomplete, which the
+// library removes when it loads the store, or one that the intent names.
+
+// stageTar does the work of StageLayer in such a store.
+func (tx *Tx) stageTar(ctx context.Context, o *stagedOutput, parent string, depth int, src LayerSource) (_ *StagedLayer, err error) {
+	if o.tar, err = tx.s.spoolFile(); err != nil {
+		return nil, wrap("layer", err)
+	}
+	tx.mu.Lock()
+	tx.outs = append(tx.outs, o)
+	tx.mu.Unlock()
+	if err := failpoint.Here("layer.stage.begin"); err != nil {
+		return nil, err
+	}
+	w := bufio.NewWriterSize(o.tar, 1<<20)
+	m := streamio.NewMeter(w)
+	empty, err := src.Stream(ctx, m)
+	if err != nil {
+		return nil, wrap("", err)
+	}
+	if err := w.Flush(); err != nil {
+		return nil, wrap("layer", err)
+	}
+	if err := failpoint.Here("layer.stage.end"); err != nil {
+		return nil, err
+	}
+	return tx.staged(ctx, o, parent, depth, Staged{DiffID: m.Digest(), Size: m.Size(), Empty: empty})
+}
+
+// spoolFile makes a file without a name in the store, where layers need their place anyway.
+func (s *Store) spoolFile() (*os.File, error) {
+	dir := s.imageRoot()
+	if s.opened {
+		if err := s.makeIntentDir(); err != nil {
+			return nil, err
+		}
+		dir = s.intentDir()
+	}
+	f, err := os.CreateTemp(dir, ".new-") // what a kill leaves of that is removed with unfinished intents
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// putTar makes the layer; its undo is registered already.
+func (tx *Tx) putTar(ctx context.Context, l *StagedLayer) error {
+	if _, err := l.out.tar.Seek(0, io.SeekStart); err != nil {
+		return wrap("layer "+l.ID, err)
+	}
+	l.applied = true
+	made, _, err := tx.s.st.PutLayer(l.ID, l.Parent, nil, tx.s.mountLabel(l.Parent), false, layerOptions(), streamio.WithContext(ctx, l.out.tar))
+	if err != nil {
+		if cerr := check(ctx); cerr != nil {
+			return cerr
+		}
+		return unpackError(err)
+	}
+	if made.UncompressedDigest != l.DiffID || made.UncompressedSize != l.Size {
+		return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "the store has read it as %s, %d bytes; it is %s, %d bytes", made.UncompressedDigest, made.UncompressedSize, l.DiffID, l.Size)
+	}
+	return failpoint.Here("layer.apply.end")
+}
