@@ -1,8 +1,10 @@
 package commit_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/commit"
@@ -168,6 +171,63 @@ func names(t *testing.T, dir string) string {
 		all.WriteString("\n")
 	}
 	return all.String()
+}
+
+// TestCopyFailsHalfWay: whatever ends a copy, its class is known, its destination is named, and nothing of it is left anywhere.
+func TestCopyFailsHalfWay(t *testing.T) {
+	s, dir := newStore(t), t.TempDir()
+	c := container(t, s, nil)
+	random := make([]byte, 2<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(random)
+	edit(t, c, func(root string) { write(t, root, "f", string(random)) })
+	write(t, dir, "keep", "x")
+	tiny := filepath.Join(dir, "tiny")
+	if err := os.Mkdir(tiny, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", tiny, "tmpfs", 0, "size=256k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(tiny, 0) })
+	write(t, tiny, "keep", "x")
+	before := names(t, dir)
+	for _, last := range []string{"oci:" + tiny + "/l", "dir:" + tiny + "/d", "oci-archive:" + tiny + "/o", "docker-archive:" + tiny + "/a", "cancelled", "changed"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		o := commit.Options{Names: []string{"app"}, Remove: true}
+		class, named := kimg.ErrNoSpace, last
+		list := []string{"oci:" + dir + "/first", last}
+		switch last {
+		case "cancelled":
+			list[1], class, named = "dir:"+dir+"/d", kimg.ErrInterrupted, ""
+			o.Progress = func(e commit.Event) {
+				if e.Place == "dir:"+dir+"/d" && e.Step == commit.StepConfig {
+					cancel()
+				}
+			}
+		case "changed":
+			list[1], class = "dir:"+dir+"/d", kimg.ErrBusy
+			o.Progress = func(e commit.Event) {
+				if e.Place == "" && e.Step == commit.StepConfig && e.End.IsZero() {
+					edit(t, c, func(root string) { write(t, root, "f", "y") })
+				}
+			}
+			named = list[0]
+		}
+		_, err := commit.Copy(ctx, s, c.ID, references(t, list...), o, commit.CopyOptions{})
+		cancel()
+		if kimg.ClassOf(err) != class || !strings.Contains(fmt.Sprint(err), named) {
+			t.Errorf("%s: %v is not %s", last, err, class)
+		}
+		if now := names(t, dir); now != before {
+			t.Errorf("%s left behind:\n%s", last, difference(before, now))
+		}
+		if all, err := s.Images(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("%s: images %v, %v", last, all, err)
+		}
+	}
+	if _, err := s.Container(t.Context(), c.ID); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestCheckRefusesCombinations(t *testing.T) {

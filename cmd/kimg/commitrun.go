@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg/commit"
@@ -32,7 +31,8 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 	}
 	defer metadata.abort()
 	// The image library notes where it has seen blobs, in a directory of its own choice unless told otherwise.
-	o.copying.System = &types.SystemContext{BlobInfoCacheDir: filepath.Join(st.Info().RunRoot, "kimg-blobs")}
+	o.copying.System = o.systemContext()
+	o.copying.System.BlobInfoCacheDir = filepath.Join(st.Info().RunRoot, "kimg-blobs")
 	made, err := commit.Copy(ctx, st, c.ID, o.copies, o.options, o.copying)
 	if err != nil {
 		return err

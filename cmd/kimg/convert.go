@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -112,9 +113,13 @@ func references(list []string) ([]types.ImageReference, error) {
 	return refs, nil
 }
 
-// systemContext is what the image library is to know of the global flags.
+// systemContext is what the image library is to know of the global flags, and of the variables that podman and skopeo
+// know as well.
 func (a *app) systemContext() *types.SystemContext {
-	return &types.SystemContext{SignaturePolicyPath: a.flags.signaturePolicy}
+	return &types.SystemContext{
+		SignaturePolicyPath: a.flags.signaturePolicy, AuthFilePath: os.Getenv("REGISTRY_AUTH_FILE"),
+		SystemRegistriesConfPath: os.Getenv("CONTAINERS_REGISTRIES_CONF"),
+	}
 }
 
 // withConverter runs what needs a converter. A store is opened, and a namespace entered, only when a reference names it.

@@ -1,0 +1,71 @@
+//go:build interop
+
+package interop
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/tests/lab"
+)
+
+// TestSkopeoReadsEveryDestination commits a container to each kind of destination, in each format and compression it can
+// hold, and has skopeo verify every blob and unpack the layers: their digests are the diff IDs then.
+func TestSkopeoReadsEveryDestination(t *testing.T) {
+	testenv.Need(t, "skopeo")
+	addr, dir := registry(t), lab.TempDir(t)
+	conf := filepath.Join(dir, "registries.conf")
+	if err := os.WriteFile(conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = true\n", addr), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", conf)
+	s := lab.NewStore(t, "")
+	s.Kimg("import", lab.SmallBase(t), "localhost/base")
+	s.Kimg("from", "--name", "c", "localhost/base")
+	s.In("c", "change", "one", "two")
+	s.Kimg("commit", "--timestamp", "1700000000", "c", "localhost/result")
+	want := diffIDs(t, s, "localhost/result")
+	n := 0
+	for _, format := range []string{"oci", "docker"} {
+		for _, compression := range []string{"none", "gzip"} {
+			name := format + "-" + compression
+			at := filepath.Join(dir, name)
+			dests := []string{"dir:" + at + ".dir", "docker://" + addr + "/lab/app:" + name}
+			if format == "oci" {
+				dests = append(dests, "oci:"+filepath.Join(dir, "layout")+":"+name, "oci-archive:"+at+".tar:x")
+			} else if compression == "none" {
+				dests = append(dests, "docker-archive:"+at+".tar:localhost/x:1")
+			}
+			id := s.Kimg(append([]string{"commit", "--timestamp", "1700000000", "--format", format, "--compression", compression, "c"}, dests...)...)
+			for _, dest := range dests {
+				n++
+				out := filepath.Join(dir, fmt.Sprint("out", n))
+				lab.Skopeo(t, "copy", "--quiet", "--src-tls-verify=false", "--dest-decompress", dest, "dir:"+out)
+				m := readManifest(t, filepath.Join(out, "manifest.json"))
+				var got []string
+				for _, l := range m.Layers {
+					got = append(got, l.Digest)
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("%s: layers %v, want %v", dest, got, want)
+				}
+				if m.Config.Digest != "sha256:"+strings.TrimSpace(id) {
+					t.Errorf("%s: the configuration is %s, the image %s", dest, m.Config.Digest, id)
+				}
+				// Of a docker-archive skopeo says that layers are compressed, whatever they are.
+				raw := lab.Skopeo(t, "inspect", "--tls-verify=false", "--raw", dest)
+				if gz := strings.Contains(raw, "gzip"); gz != (compression == "gzip") && !strings.HasPrefix(dest, "docker-archive:") {
+					t.Errorf("%s is not of compression %s:\n%s", dest, compression, raw)
+				}
+			}
+		}
+	}
+	if n != 13 {
+		t.Errorf("%d destinations", n)
+	}
+}
