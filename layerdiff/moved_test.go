@@ -79,6 +79,9 @@ func (c *container) do(ch change) {
 	when := time.Unix(1700000000+int64(ch.to%3), 0)
 	switch changeKinds[ch.kind] {
 	case "write":
+		if st, err := os.Lstat(fresh); err == nil && !st.Mode().IsRegular() {
+			return // writing into a FIFO waits for a reader, into a device does what the device does
+		}
 		_ = os.WriteFile(fresh, bytes.Repeat([]byte{byte(ch.from)}, ch.to%70000), 0o640)
 		_ = os.Chtimes(fresh, when, when)
 	case "append", "touch":
