@@ -284,7 +284,19 @@ func TestCopyRefusesAndTakesBack(t *testing.T) {
 			return err
 		}, kimg.ErrInvalid},
 		{"zstd", func() error {
-			_, err := commit.Copy(t.Context(), s, c.ID, []types.ImageReference{inBusy}, commit.Options{}, commit.CopyOptions{Compression: layerdiff.Zstd})
+			_, err := commit.Copy(t.Context(), s, c.ID, []types.ImageReference{onFile}, commit.Options{}, commit.CopyOptions{Compression: layerdiff.Zstd})
+			return err
+		}, kimg.ErrInvalid},
+		{"zstd in a Docker image", func() error {
+			_, err := commit.Reference(s, c.ID, commit.Options{Format: convert.DockerV2S2, Compression: layerdiff.Zstd})
+			return err
+		}, kimg.ErrInvalid},
+		{"level", func() error {
+			_, err := commit.Reference(s, c.ID, commit.Options{Compression: layerdiff.Gzip, Level: 10})
+			return err
+		}, kimg.ErrInvalid},
+		{"zstd:chunked", func() error {
+			_, err := commit.Reference(s, c.ID, commit.Options{Compression: layerdiff.ZstdChunked})
 			return err
 		}, kimg.ErrUnsupported},
 		{"v2s1", func() error {

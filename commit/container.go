@@ -22,7 +22,7 @@ func Container(ctx context.Context, st *store.Store, id string, o Options) (Resu
 	if err != nil {
 		return Result{}, err
 	}
-	return intoStore(ctx, st, id, o, names, newCopies(nil, o, CopyOptions{}))
+	return intoStore(ctx, st, id, o, names, newCopies(ctx, st, nil, o, CopyOptions{}))
 }
 
 // intoStore commits to the store and to places elsewhere, all of them or none.
@@ -57,7 +57,7 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 			return err
 		}
 		steps.begin(StepConfig)
-		docs, err := p.documents(staged.blob)
+		docs, err := p.documents(staged.blob, nil)
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/regerror"
 	"github.com/kimg/kimg/layerdiff"
+	"github.com/kimg/kimg/store"
 )
 
 // copies are the copies of one image outside the store.
@@ -24,6 +25,7 @@ type copies struct {
 	o         Options
 	co        CopyOptions
 	published int // how many of all
+	maker     *maker
 }
 
 // oneCopy is the image at one destination.
@@ -36,8 +38,8 @@ type oneCopy struct {
 }
 
 // newCopies takes destinations that [Check] has passed.
-func newCopies(dests []types.ImageReference, o Options, co CopyOptions) *copies {
-	c := &copies{o: o, co: co}
+func newCopies(ctx context.Context, st *store.Store, dests []types.ImageReference, o Options, co CopyOptions) *copies {
+	c := &copies{o: o, co: co, maker: newMaker(ctx, st, o)}
 	for _, remote := range []bool{false, true} {
 		for _, dest := range dests {
 			if remote != (dest.Transport().Name() == transportDocker) {
@@ -52,6 +54,24 @@ func newCopies(dests []types.ImageReference, o Options, co CopyOptions) *copies 
 	return c
 }
 
+// first is the compression that is wanted first, so that the layer can be compressed while it is hashed.
+func (c *copies) first() (layerdiff.Compression, int) {
+	for _, one := range c.all {
+		if one.made() != layerdiff.NoCompression {
+			return one.made(), c.co.Level
+		}
+	}
+	return layerdiff.NoCompression, 0
+}
+
+// made is what layers are compressed with before they are copied. containers/image writes zstd:chunked while it copies.
+func (c *oneCopy) made() layerdiff.Compression {
+	if c.algo == layerdiff.ZstdChunked {
+		return layerdiff.NoCompression
+	}
+	return c.algo
+}
+
 // begin tells that the layers are being made.
 func (c *copies) begin() {
 	for _, one := range c.all {
@@ -63,7 +83,7 @@ func (c *copies) begin() {
 func (c *copies) stage(ctx context.Context, src *source) error {
 	for _, one := range c.all {
 		one.steps.begin(StepLayers)
-		if err := one.stage(ctx, src, c.o, c.co); err != nil {
+		if err := one.stage(ctx, src, c.maker, c.o, c.co); err != nil {
 			one.steps.end(err)
 			return one.named(err)
 		}
@@ -79,14 +99,14 @@ func (c *oneCopy) named(err error) error {
 	return kimg.Wrap(label(c.dest), err)
 }
 
-func (c *oneCopy) stage(ctx context.Context, src *source, o Options, co CopyOptions) (err error) {
+func (c *oneCopy) stage(ctx context.Context, src *source, m *maker, o Options, co CopyOptions) (err error) {
 	sys := types.SystemContext{}
 	if co.System != nil {
 		sys = *co.System
 	}
 	sys.CompressionFormat, sys.CompressionLevel = nil, nil
-	if c.algo == layerdiff.Gzip {
-		sys.CompressionFormat = &compression.Gzip
+	if c.algo == layerdiff.ZstdChunked {
+		sys.CompressionFormat = &compression.ZstdChunked
 		if co.Level > 0 {
 			sys.CompressionLevel = &co.Level
 		}
@@ -100,9 +120,6 @@ func (c *oneCopy) stage(ctx context.Context, src *source, o Options, co CopyOpti
 		c.to, c.remote = nil, nil // no interfaces of nothing
 		return err
 	}
-	if src, err = src.in(c.form); err != nil {
-		return err
-	}
 	// The source is the user's own container, so no policy is asked.
 	policy, err := signature.NewPolicyContext(&signature.Policy{
 		Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()},
@@ -111,8 +128,25 @@ func (c *oneCopy) stage(ctx context.Context, src *source, o Options, co CopyOpti
 		return err
 	}
 	defer func() { _ = policy.Destroy() }() // holds nothing but memory
+	err = c.copy(ctx, policy, &sys, src, m, o, co)
+	if err != nil && m.stale() { // what was remembered is forgotten
+		err = c.copy(ctx, policy, &sys, src, m, o, co)
+	}
+	return err
+}
+
+// copy puts the blobs of the image, in the form the destination wants.
+func (c *oneCopy) copy(ctx context.Context, policy *signature.PolicyContext, sys *types.SystemContext, src *source, m *maker, o Options, co CopyOptions) error {
+	level := co.Level
+	if c.made() == layerdiff.NoCompression {
+		level = 0
+	}
+	src, err := src.in(ctx, c.form, m, c.made(), level)
+	if err != nil {
+		return err
+	}
 	_, err = copy.Image(ctx, policy, stagedRef{c.dest, &c.staged}, src.ref, &copy.Options{
-		DestinationCtx: &sys, SourceCtx: &sys, MaxParallelDownloads: uint(max(o.Jobs, 0)), ForceManifestMIMEType: c.form.ManifestType(),
+		DestinationCtx: sys, SourceCtx: sys, MaxParallelDownloads: uint(max(o.Jobs, 0)), ForceManifestMIMEType: c.form.ManifestType(),
 	})
 	return err
 }
@@ -169,10 +203,12 @@ func (c *copies) tell(r *Result) {
 	if len(r.Copies) > 0 {
 		r.ManifestDigest = r.Copies[0].ManifestDigest
 	}
+	c.maker.keep()
 }
 
 // close ends everything. What was not published, or was taken back, goes.
 func (c *copies) close() error {
+	c.maker.close()
 	var err error
 	for i := len(c.all) - 1; i >= 0; i-- {
 		one := c.all[i]

@@ -16,9 +16,10 @@ import (
 
 // CopyOptions says how [Copy] writes images outside the store.
 type CopyOptions struct {
-	// Compression of the layers. Empty: gzip in registries, none elsewhere; [Uncompressed]: none anywhere.
+	// Compression of the layers. Empty: gzip in registries, none elsewhere; [Uncompressed]: none anywhere. What comes out is remembered
+	// in the store: what goes to the same place again is neither compressed nor sent.
 	Compression layerdiff.Compression
-	Level       int  // of the compression; 0 is the algorithm's default
+	Level       int  // of the compression, as [layerdiff.CheckLevel] says; 0 is the algorithm's default
 	NoSync      bool // does not wait until the destinations are on disk
 
 	// System is handed to the image library: credentials, certificates, caches; nil: defaults. Its compression members are
@@ -58,16 +59,17 @@ func Copy(ctx context.Context, st *store.Store, id string, dests []types.ImageRe
 		return Result{}, err
 	}
 	if len(names) > 0 || len(dests) == 0 {
-		return intoStore(ctx, st, id, o, names, newCopies(dests, o, co))
+		return intoStore(ctx, st, id, o, names, newCopies(ctx, st, dests, o, co))
 	}
 	c, err := st.Container(ctx, id)
 	if err != nil {
 		return Result{}, err
 	}
-	out := newCopies(dests, o, co)
+	out := newCopies(ctx, st, dests, o, co)
 	defer out.close()
 	out.begin()
-	src, err := (&containerRef{st: st, id: c.ID, o: o}).source(ctx)
+	algo, level := out.first()
+	src, err := (&containerRef{st: st, id: c.ID, o: o}).source(ctx, out.maker, algo, level)
 	if err == nil {
 		defer src.Close()
 		err = out.stage(ctx, src)
@@ -90,6 +92,9 @@ func Copy(ctx context.Context, st *store.Store, id string, dests []types.ImageRe
 // Check refuses what cannot be: a format or a compression that a destination does not hold, two images at one place. The class
 // is invalid, or unsupported for a transport that images are not committed to. Nothing is opened.
 func Check(dests []types.ImageReference, o Options, co CopyOptions) error {
+	if err := checkCompression(o.Format, co.Compression, co.Level); err != nil {
+		return err
+	}
 	var taken []string
 	for _, dest := range dests {
 		at, err := placeOf(dest)

@@ -22,9 +22,12 @@ type documents struct {
 	report           convert.Report
 }
 
-// documents writes the documents of the image for a new layer on top of the base image's. All layers are named by
-// their diffIDs: the image is uncompressed, and whoever copies it may compress it.
-func (p *plan) documents(blob layerdiff.Blob) (documents, error) {
+// mediaTypes are those of layers compressed with an algorithm.
+var mediaTypes = map[string]string{"gzip": ispec.MediaTypeImageLayerGzip, "zstd": ispec.MediaTypeImageLayerZstd}
+
+// documents writes the documents of the image for a new layer on top of the base image's. Layers are named as they are offered; without
+// offers by their diffIDs: then the image is uncompressed, and whoever copies it may compress it.
+func (p *plan) documents(blob layerdiff.Blob, offers []*offer) (documents, error) {
 	config, err := p.config(blob)
 	if err != nil {
 		return documents{}, err
@@ -35,6 +38,9 @@ func (p *plan) documents(blob layerdiff.Blob) (documents, error) {
 	}
 	if !blob.Empty {
 		layers = append(layers, convert.Layer{DiffID: blob.DiffID, Digest: blob.DiffID, Size: blob.Size, Annotations: p.state.LayerAnnotations()})
+	}
+	for i, o := range offers {
+		layers[i].Digest, layers[i].Size, layers[i].MediaType = o.digest(), o.size(), mediaTypes[o.blob.Algorithm]
 	}
 	d, err := write(p.o.format(), config, layers, p.annotations())
 	d.report = append(slices.Clone(p.imported), d.report...)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/convert/docker"
 	"github.com/kimg/kimg/layerdiff"
@@ -27,6 +28,12 @@ type Options struct {
 
 	// RewriteTimestamp makes Created, which is then needed, the latest time of files in the new layer.
 	RewriteTimestamp bool
+
+	// Compression of the layers that [Reference] gives; [Copy] has its own, in CopyOptions. The zero value leaves them
+	// uncompressed. For the levels see [layerdiff.CheckLevel].
+	Compression layerdiff.Compression
+	Level       int
+	TempDir     string // where compressed layers lie until they are copied; empty: $TMPDIR, else /var/tmp
 
 	// OmitHistory leaves the image without any history, that of the base image included.
 	OmitHistory bool
@@ -51,6 +58,17 @@ func (o Options) format() convert.Format {
 		return convert.OCI
 	}
 	return o.Format
+}
+
+// checkCompression refuses a compression that does not exist, or that a format has no media type for.
+func checkCompression(f convert.Format, algo layerdiff.Compression, level int) error {
+	if err := layerdiff.CheckLevel(algo, level); err != nil {
+		return err
+	}
+	if (algo == layerdiff.Zstd || algo == layerdiff.ZstdChunked) && f == convert.DockerV2S2 {
+		return kimg.Errorf(kimg.ErrInvalid, "", "%s images cannot have layers compressed with %s", f, algo)
+	}
+	return nil
 }
 
 // Result says what a commit made.

@@ -78,17 +78,10 @@ func (p place) fits(o Options, co CopyOptions) error {
 	if f := p.format(o); !slices.Contains(p.formats, f) {
 		return kimg.Errorf(kimg.ErrInvalid, "", "holds %s images, not %s", p.formats[0], kimg.Quote(string(f)))
 	}
-	switch co.Compression {
-	case "", Uncompressed:
-		return nil
-	case layerdiff.Gzip:
-	default:
-		return kimg.Errorf(kimg.ErrUnsupported, "", "compression %s is not available", kimg.Quote(string(co.Compression)))
-	}
-	if p.plain {
+	if p.plain && co.Compression != "" && co.Compression != Uncompressed {
 		return kimg.Errorf(kimg.ErrInvalid, "", "holds uncompressed layers only")
 	}
-	return nil
+	return checkCompression(p.format(o), co.Compression, co.Level)
 }
 
 // local opens a place in the file system.

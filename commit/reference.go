@@ -3,19 +3,26 @@ package commit
 import (
 	"context"
 	"strings"
+	"sync"
 
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/image"
 	"github.com/containers/image/v5/types"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
 )
 
 // Reference returns the image a container would be committed to, as a reference that copy.Image copies to any
-// transport. Nothing is read until the copy asks for it. The layers are offered uncompressed under their diffIDs; the
-// destination's options decide on compression. A file that changes between the pass that hashes it and the pass that
-// copies it fails the copy.
+// transport. Nothing is read until the copy asks for it. A file that changes while it is read, or between the pass that
+// hashes it and the pass that copies it, fails the copy.
+//
+// Without Options.Compression the layers are offered uncompressed under their diffIDs, and the destination's options decide
+// on compression. With it they are offered compressed, and the store remembers what came out: an image that goes to the same
+// place again is neither compressed nor sent again. A blob that does not come out as remembered fails the copy and is
+// forgotten, so that the next copy names it anew; [Copy] tries again by itself. zstd:chunked is class unsupported here: containers/image
+// writes it, when the destination's options say so.
 //
 // The first of Options.Names is the reference's own name, by which policies and signatures know the image; one that is not
 // valid is class invalid. Where the image goes is for the destination to say. Options.Remove has no meaning here.
@@ -27,6 +34,12 @@ func Reference(st *store.Store, id string, o Options) (types.ImageReference, err
 	names, err := store.NormalizeNames(o.Names)
 	if err != nil {
 		return nil, err
+	}
+	if err := checkCompression(o.format(), o.Compression, o.Level); err != nil {
+		return nil, err
+	}
+	if o.Compression == layerdiff.ZstdChunked {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, c.Name, "%s is for the destination to write", o.Compression)
 	}
 	r := &containerRef{st: st, id: c.ID, o: o}
 	if len(names) > 0 {
@@ -88,7 +101,26 @@ func (r *containerRef) NewImageSource(ctx context.Context, _ *types.SystemContex
 	if r.opened != nil {
 		return r.opened, nil
 	}
-	return r.source(ctx)
+	m := newMaker(ctx, r.st, r.o)
+	hashed, err := r.source(ctx, m, r.o.Compression, r.o.Level)
+	if err != nil {
+		m.close()
+		return nil, err
+	}
+	end := func() {
+		m.close()
+		_ = hashed.Close() // ends the reading of the container, and never fails
+	}
+	s, err := hashed.in(ctx, r.o.format(), m, r.o.Compression, r.o.Level)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	s.end = sync.OnceFunc(func() {
+		m.keep()
+		end()
+	})
+	return s, nil
 }
 
 func (r *containerRef) NewImageDestination(context.Context, *types.SystemContext) (types.ImageDestination, error) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff"
 )
 
@@ -20,11 +19,15 @@ type source struct {
 	plan *plan
 	blob layerdiff.Blob // the new layer, as the first pass hashed it
 	docs documents
-	owns bool // the plan is closed with it
+
+	offers []*offer // base first, the new layer last
+	maker  *maker
+	end    func() // what goes with it; may be nil
 }
 
-// source makes the pass that learns the new layer's digest and writes the documents.
-func (r *containerRef) source(ctx context.Context) (s *source, err error) {
+// source makes the pass that learns the new layer's digest and writes the documents of the uncompressed image. What the layer will be
+// compressed with is done in the same pass, unless it is likely to be known.
+func (r *containerRef) source(ctx context.Context, m *maker, algo layerdiff.Compression, level int) (s *source, err error) {
 	p, err := open(ctx, r.st, r.id, r.o)
 	if err != nil {
 		return nil, err
@@ -37,22 +40,36 @@ func (r *containerRef) source(ctx context.Context) (s *source, err error) {
 	if err := measure(ctx, p.st, p.base); err != nil {
 		return nil, err
 	}
-	s = &source{ref: r, plan: p, owns: true}
-	if s.blob, err = layerdiff.Write(ctx, io.Discard, p.stack.Stack, p.diff(false)); err != nil {
+	s = &source{ref: r, plan: p, end: p.close}
+	if s.blob, err = m.newest(ctx, p, algo, level); err != nil {
 		return nil, kimg.Wrap(p.container.Name, err)
 	}
-	if s.docs, err = p.documents(s.blob); err != nil {
+	if s.docs, err = p.documents(s.blob, nil); err != nil {
 		return nil, kimg.Wrap(p.container.Name, err)
 	}
 	return s, nil
 }
 
-// in returns the same image in another format: the configuration is the same in all.
-func (s *source) in(f convert.Format) (*source, error) {
+// in returns the same image in another format and with its layers as they are offered: the configuration is the same in all.
+func (s *source) in(ctx context.Context, f convert.Format, m *maker, algo layerdiff.Compression, level int) (*source, error) {
 	p := *s.plan
 	p.o.Format, p.moved = f, nil
-	docs, err := p.documents(s.blob)
-	out := &source{plan: &p, blob: s.blob, docs: docs}
+	out := &source{plan: &p, blob: s.blob, maker: m}
+	for _, l := range p.base {
+		out.offers = append(out.offers, &offer{layer: l.ID, diffID: l.DiffID, plain: l.Size, write: func(ctx context.Context, w io.Writer) error {
+			return p.st.ExportLayer(ctx, l.ID, w)
+		}})
+	}
+	if !s.blob.Empty {
+		out.offers = append(out.offers, &offer{layer: p.container.LayerID, diffID: s.blob.DiffID, plain: s.blob.Size, write: out.writeNewest})
+	}
+	for _, o := range out.offers {
+		if err := m.form(ctx, o, algo, level); err != nil {
+			return nil, err
+		}
+	}
+	docs, err := p.documents(s.blob, out.offers)
+	out.docs = docs
 	out.ref = &containerRef{st: p.st, id: p.container.ID, o: p.o, opened: out}
 	return out, err
 }
@@ -62,8 +79,8 @@ func (s *source) Reference() types.ImageReference { return s.ref }
 
 // Close implements types.ImageSource.
 func (s *source) Close() error {
-	if s.owns {
-		s.plan.close()
+	if s.end != nil {
+		s.end()
 	}
 	return nil
 }
@@ -92,12 +109,9 @@ func (s *source) GetBlob(ctx context.Context, info types.BlobInfo, _ types.BlobI
 	if info.Digest == digest.FromBytes(s.docs.config) {
 		return io.NopCloser(bytes.NewReader(s.docs.config)), int64(len(s.docs.config)), nil
 	}
-	if !s.blob.Empty && info.Digest == s.blob.DiffID {
-		return streamio.Produce(ctx, s.writeNewest), s.blob.Size, nil
-	}
-	for _, l := range s.plan.base {
-		if l.DiffID == info.Digest {
-			return streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error { return s.plan.st.ExportLayer(ctx, l.ID, w) }), l.Size, nil
+	for _, o := range s.offers {
+		if o.digest() == info.Digest {
+			return s.maker.read(ctx, o), o.size(), nil
 		}
 	}
 	return nil, 0, kimg.Errorf(kimg.ErrNotFound, info.Digest.String(), "the image has no such blob")

@@ -57,13 +57,13 @@ func TestCompress(t *testing.T) {
 		{layerdiff.Gzip, []int{layerdiff.Stored, 0, 1, 6, 9}, func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }},
 		{layerdiff.Zstd, []int{0, 1, 3, 7, 22}, func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) }},
 	} {
-		for _, size := range []int{0, 1, 4 << 20, 5 << 20, len(data)} {
+		for _, size := range []int{0, 1, 4 << 20, 4<<20 + 1, len(data)} {
 			for _, level := range c.levels {
-				if size != 5<<20 && level != 0 {
+				if size != 4<<20+1 && level != 0 {
 					continue
 				}
 				first := compress(t, data[:size], c.algo, level, 1)
-				for _, jobs := range []int{3, 0} {
+				for _, jobs := range []int{3} {
 					if !bytes.Equal(compress(t, data[:size], c.algo, level, jobs), first) {
 						t.Errorf("%s %d of %d bytes: %d jobs give other bytes", c.algo, level, size, jobs)
 					}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"strconv"
 	"time"
@@ -64,8 +65,8 @@ the environment, the same container gives the same image at any time.`,
 	o.cmd = cmd
 	f := cmd.Flags()
 	f.StringVarP(&o.format, "format", "f", "", "`format` of the image: oci or docker (default: docker for docker-archive:, else oci)")
-	f.StringVar(&o.compression, "compression", "", "compress layers outside the store with `algorithm` none or gzip (default: gzip for docker://, else none)")
-	f.IntVar(&o.level, "compression-level", 0, "`level` of the compression, 1 to 9 (default: the algorithm's)")
+	f.StringVar(&o.compression, "compression", "", "compress layers outside the store with `algorithm` none, gzip, zstd or zstd:chunked (default: gzip for docker://, else none)")
+	f.IntVar(&o.level, "compression-level", 0, "`level` of the compression: gzip 0 to 9, zstd 1 to 22 (default: the algorithm's)")
 	f.BoolVar(&o.remove, "rm", false, "remove the container when its image is there")
 	f.StringVar(&o.author, "author", "", "`name` of the image's author")
 	f.StringVarP(&o.message, "message", "m", "", "`text` about the image")
@@ -149,25 +150,22 @@ func parseFormat(name string) (convert.Format, error) {
 	return "", usagef("--format", "%s is neither oci nor docker", kimg.Quote(name))
 }
 
+// parseCompression reads the two flags. 0 is one of gzip's levels here; in the library it means the default.
 func (o *commitOptions) parseCompression() (commit.CopyOptions, error) {
-	c := commit.CopyOptions{Level: o.level, NoSync: o.flags.noSync}
-	switch o.compression {
-	case "none", "":
-		if o.compression == "none" {
-			c.Compression = commit.Uncompressed
-		}
-		if o.level != 0 {
-			return c, usagef("--compression-level", "needs --compression gzip")
-		}
-	case "gzip":
-		c.Compression = layerdiff.Gzip
-	case "zstd", "zstd:chunked":
-		return c, kimg.Errorf(kimg.ErrUnsupported, "--compression", "%s is not available; none and gzip are", o.compression)
-	default:
-		return c, usagef("--compression", "%s is neither none nor gzip", kimg.Quote(o.compression))
+	c := commit.CopyOptions{Compression: layerdiff.Compression(o.compression), Level: o.level, NoSync: o.flags.noSync}
+	if err := layerdiff.CheckLevel(c.Compression, 0); err != nil {
+		return c, usagef("--compression", "%s is neither none, gzip, zstd nor zstd:chunked", kimg.Quote(o.compression))
 	}
-	if o.level < 0 || o.level > 9 || o.level == 0 && o.cmd.Flags().Changed("compression-level") {
-		return c, usagef("--compression-level", "%d is outside 1 to 9", o.level)
+	if !o.cmd.Flags().Changed("compression-level") {
+		return c, nil
+	}
+	if c.Level == 0 && c.Compression == layerdiff.Gzip {
+		c.Level = layerdiff.Stored
+	} else if c.Level <= 0 {
+		c.Level = math.MaxInt // none of the others has such a level
+	}
+	if err := layerdiff.CheckLevel(c.Compression, c.Level); err != nil {
+		return c, usagef("--compression-level", "%d is no level of the compression %s", o.level, kimg.Quote(o.compression))
 	}
 	return c, nil
 }
