@@ -3,6 +3,7 @@ package commit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"sync"
@@ -162,14 +163,32 @@ func (m *maker) read(ctx context.Context, o *offer) io.ReadCloser {
 		return io.NopCloser(io.NewSectionReader(o.file, 0, o.blob.Size))
 	}
 	return streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error {
-		sum := streamio.NewMeter(w)
+		sum := &promised{streamio.NewMeter(w), o.blob.Size}
 		err := m.compress(sum, layerdiff.Compression(o.blob.Algorithm), o.blob.Level, func(w io.Writer) error { return o.write(ctx, w) })
 		if err == nil && sum.Digest() != o.blob.Digest {
+			err = errOther
+		}
+		if errors.Is(err, errOther) {
 			m.forget(o)
-			err = kimg.Errorf(kimg.ErrIntegrity, o.blob.Digest.String(), "the layer does not come out as it did before; that is forgotten now")
+			err = kimg.Errorf(kimg.ErrIntegrity, o.blob.Digest.String(), "%w", err)
 		}
 		return err
 	})
+}
+
+var errOther = errors.New("the layer does not come out as it did before; that is forgotten now")
+
+// promised passes on as many bytes as a blob has: a destination that gets more would end the copy before its digest is known.
+type promised struct {
+	*streamio.Meter
+	size int64
+}
+
+func (p *promised) Write(b []byte) (int, error) {
+	if p.Size()+int64(len(b)) > p.size {
+		return 0, errOther
+	}
+	return p.Meter.Write(b)
 }
 
 // close gives the compressed layers up.
