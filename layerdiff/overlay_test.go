@@ -318,7 +318,8 @@ func mutate(root string, r *rand.Rand) {
 		_ = unix.Lsetxattr(p, "user.m", []byte{byte(r.Uint32())}, 0)
 	case 8:
 		if f, err := os.OpenFile(p, os.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0); err == nil {
-			if r.IntN(2) == 0 {
+			// A device would do what it does when it is written to.
+			if st, err := f.Stat(); err == nil && st.Mode().IsRegular() && r.IntN(2) == 0 {
 				_, _ = f.WriteString("changed")
 			}
 			_ = f.Close()
@@ -326,6 +327,9 @@ func mutate(root string, r *rand.Rand) {
 	case 9:
 		_ = os.Symlink(pick(), fresh)
 	case 10:
+		if st, err := os.Lstat(fresh); err == nil && !st.Mode().IsRegular() {
+			return
+		}
 		_ = os.WriteFile(fresh, make([]byte, r.IntN(400000)), 0o640)
 		_ = os.Link(fresh, fresh+"-link")
 	case 11:
