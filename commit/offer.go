@@ -75,7 +75,7 @@ func (m *maker) newest(ctx context.Context, p *plan, algo layerdiff.Compression,
 		return blob, err
 	}
 	b, err := m.make(ctx, algo, level, pass)
-	if err == nil && !blob.Empty {
+	if err == nil { // also of an empty layer, which nobody offers: next time it is only hashed
 		err = m.learn(ctx, p.container.LayerID, b)
 	}
 	return blob, err
