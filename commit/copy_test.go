@@ -3,10 +3,7 @@ package commit_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,50 +19,6 @@ import (
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/convert/image"
 )
-
-// registry takes blobs, and manifests when it may.
-type registry struct {
-	mu        sync.Mutex
-	manifests bool // are taken
-	blobs     map[digest.Digest][]byte
-	uploads   map[string][]byte
-	puts      int // of manifests
-}
-
-func newRegistry(t *testing.T) (*registry, string) {
-	r := &registry{blobs: map[digest.Digest][]byte{}, uploads: map[string][]byte{}}
-	server := httptest.NewServer(r)
-	t.Cleanup(server.Close)
-	return r, strings.TrimPrefix(server.URL, "http://")
-}
-
-func (r *registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
-	body, _ := io.ReadAll(q.Body)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	path := q.URL.Path
-	switch _, id, _ := strings.Cut(path, "/uploads/"); {
-	case path == "/v2/":
-	case q.Method == http.MethodPost:
-		w.Header().Set("Location", fmt.Sprintf("%s%d", path, len(r.uploads)))
-		r.uploads[fmt.Sprint(len(r.uploads))] = nil
-		w.WriteHeader(http.StatusAccepted)
-	case q.Method == http.MethodPatch:
-		r.uploads[id] = append(r.uploads[id], body...)
-		w.Header().Set("Location", path)
-		w.WriteHeader(http.StatusAccepted)
-	case strings.Contains(path, "/manifests/") && q.Method == http.MethodPut && r.manifests:
-		r.puts++
-		w.WriteHeader(http.StatusCreated)
-	case strings.Contains(path, "/manifests/") && q.Method == http.MethodPut:
-		w.WriteHeader(http.StatusInternalServerError)
-	case q.Method == http.MethodPut:
-		r.blobs[digest.Digest(q.URL.Query().Get("digest"))] = r.uploads[id]
-		w.WriteHeader(http.StatusCreated)
-	default:
-		w.WriteHeader(http.StatusNotFound)
-	}
-}
 
 func references(t *testing.T, list ...string) []types.ImageReference {
 	t.Helper()
@@ -154,6 +107,25 @@ func TestCopyEverywhereOrNowhere(t *testing.T) {
 		v, err := checker.Validate(t.Context(), references(t, copied.Name)[0], false)
 		if err != nil || !v.Valid() || v.Digest != copied.ManifestDigest || v.ConfigDigest.Encoded() != made.ImageID || v.Format != copied.Format {
 			t.Errorf("%s: %+v, %v", copied.Name, v, err)
+		}
+	}
+}
+
+// A second push sends nothing but a manifest: the layers remember what they were compressed to.
+func TestSecondPushSendsNothing(t *testing.T) {
+	s := newStore(t)
+	c := container(t, s, nil)
+	edit(t, c, func(root string) { write(t, root, "f", strings.Repeat("hello ", 10000)) })
+	r, addr := newRegistry(t)
+	r.manifests = true
+	co := commit.CopyOptions{System: &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}}
+	o := commit.Options{Created: &day, Names: []string{"app"}}
+	for i, want := range []int{2, 2} {
+		if _, err := commit.Copy(t.Context(), s, c.ID, references(t, fmt.Sprintf("docker://%s/x:%d", addr, i)), o, co); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.uploads) != want || r.puts != i+1 {
+			t.Errorf("%d uploads and %d manifests after %d pushes", len(r.uploads), r.puts, i+1)
 		}
 	}
 }

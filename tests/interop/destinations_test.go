@@ -32,8 +32,11 @@ func TestSkopeoReadsEveryDestination(t *testing.T) {
 	want := diffIDs(t, s, "localhost/result")
 	n := 0
 	for _, format := range []string{"oci", "docker"} {
-		for _, compression := range []string{"none", "gzip"} {
-			name := format + "-" + compression
+		for _, compression := range []string{"none", "gzip", "zstd", "zstd:chunked"} {
+			if format == "docker" && strings.HasPrefix(compression, "zstd") {
+				continue
+			}
+			name := format + "-" + strings.ReplaceAll(compression, ":", "-")
 			at := filepath.Join(dir, name)
 			dests := []string{"dir:" + at + ".dir", "docker://" + addr + "/lab/app:" + name}
 			if format == "oci" {
@@ -59,13 +62,19 @@ func TestSkopeoReadsEveryDestination(t *testing.T) {
 				}
 				// Of a docker-archive skopeo says that layers are compressed, whatever they are.
 				raw := lab.Skopeo(t, "inspect", "--tls-verify=false", "--raw", dest)
-				if gz := strings.Contains(raw, "gzip"); gz != (compression == "gzip") && !strings.HasPrefix(dest, "docker-archive:") {
+				is := "none"
+				for _, algorithm := range []string{"gzip", "zstd"} {
+					if strings.Contains(raw, "tar+"+algorithm) || strings.Contains(raw, "tar."+algorithm) {
+						is = algorithm
+					}
+				}
+				if !strings.HasPrefix(compression, is) && !strings.HasPrefix(dest, "docker-archive:") {
 					t.Errorf("%s is not of compression %s:\n%s", dest, compression, raw)
 				}
 			}
 		}
 	}
-	if n != 13 {
+	if n != 21 {
 		t.Errorf("%d destinations", n)
 	}
 }
