@@ -169,7 +169,7 @@ func (c *copies) publish(ctx context.Context) error {
 // failed takes back what was published, last first, and returns the failure that made it necessary, with what could not
 // be taken back.
 func (c *copies) failed(ctx context.Context, failure error) error {
-	back, remote := c.takeBack(ctx)
+	remote, back := c.takeBack(ctx)
 	for _, one := range c.all {
 		one.steps.end(failure)
 	}
@@ -183,7 +183,7 @@ func (c *copies) failed(ctx context.Context, failure error) error {
 }
 
 // takeBack takes back what was published and returns the registries, which cannot.
-func (c *copies) takeBack(ctx context.Context) (err error, remote []string) {
+func (c *copies) takeBack(ctx context.Context) (remote []string, err error) {
 	for ; c.published > 0; c.published-- {
 		one := c.all[c.published-1]
 		if one.to == nil {
@@ -192,7 +192,7 @@ func (c *copies) takeBack(ctx context.Context) (err error, remote []string) {
 			err = errors.Join(err, one.to.TakeBack(ctx))
 		}
 	}
-	return err, remote
+	return remote, err
 }
 
 // tell adds the copies to a result. Its manifest is that of the first.
