@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -18,6 +19,11 @@ import (
 
 // helpers are what other processes do beside a test.
 var helpers = map[string]func(ctx context.Context, s *store.Store) error{
+	// big adds a layer of many files.
+	"big": func(ctx context.Context, s *store.Store) error {
+		_, err := s.AddLayer(ctx, "", store.TarSource(bytes.NewReader(bigTar(childTB{}))))
+		return err
+	},
 	// mount mounts the container "old", says so, and waits for the end of its input.
 	"mount": func(ctx context.Context, s *store.Store) error {
 		c, err := s.Container(ctx, "old")

@@ -5,15 +5,18 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"hash/crc64"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/pkg/archive"
+	"github.com/opencontainers/go-digest"
 	tarsplit "github.com/vbatts/tar-split/tar/storage"
 	"golang.org/x/sys/unix"
 
@@ -39,21 +42,63 @@ func (s *Store) exportLayer(ctx context.Context, l *storage.Layer, w io.Writer) 
 	if err := check(ctx); err != nil {
 		return err
 	}
-	if l.UncompressedDigest == "" {
-		return kimg.Errorf(kimg.ErrUnsupported, "layer "+l.ID, "the store does not know its digest (it was pulled in parts), so it could not be checked")
+	wanted, err := s.diffIDs(ctx, l)
+	if err != nil {
+		return err
 	}
 	m := streamio.NewMeter(w)
-	err := s.assemble(ctx, l, m)
-	if errors.Is(err, errNoRecord) {
+	err = s.assemble(ctx, l, m)
+	again := errors.Is(err, errNoRecord)
+	if again {
 		err = s.regenerate(ctx, l, m)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return wrap("layer "+l.ID, err)
+	case slices.Contains(wanted, m.Digest()):
+		return nil
+	case again && !l.ReadOnly:
+		return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "the store has not kept how its tar was packed (as after a pull in parts), and packing it again gives %s instead of %s: pull the image again as a whole", m.Digest(), wanted[0])
 	}
-	if m.Digest() != l.UncompressedDigest {
-		return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "its content has digest %s, the record says %s", m.Digest(), l.UncompressedDigest)
+	return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "its content has digest %s, the record says %s", m.Digest(), wanted[0])
+}
+
+// diffIDs returns the digests that a layer's tar may have: the one in its record. Of a layer that was pulled in parts the record has none;
+// then each image that stands on it names one in its configuration, and whoever reads the layer for an image compares with that
+// image's.
+func (s *Store) diffIDs(ctx context.Context, l *storage.Layer) ([]digest.Digest, error) {
+	if l.UncompressedDigest != "" {
+		return []digest.Digest{l.UncompressedDigest}, nil
 	}
-	return nil
+	images, err := s.Images(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []digest.Digest
+	for _, img := range images {
+		chain, err := img.Layers(ctx)
+		at := slices.IndexFunc(chain, func(i LayerInfo) bool { return i.ID == l.ID })
+		if err != nil || at < 0 {
+			continue // not about this layer; a damaged image is for whoever asks for that
+		}
+		config, err := img.Config(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var says struct {
+			RootFS struct {
+				DiffIDs []digest.Digest `json:"diff_ids"`
+			} `json:"rootfs"`
+		}
+		if err := json.Unmarshal(config, &says); err != nil || len(says.RootFS.DiffIDs) != len(chain) {
+			return nil, kimg.Errorf(kimg.ErrDamaged, img.label(), "%d layers where the configuration has %d; run kimg check", len(chain), len(says.RootFS.DiffIDs))
+		}
+		found = append(found, says.RootFS.DiffIDs[at])
+	}
+	if len(found) == 0 {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, "layer "+l.ID, "neither the store nor an image says which digest it must have (it was pulled in parts), so it could not be checked")
+	}
+	return found, nil
 }
 
 // errNoRecord says that there is no tar-split record to assemble from.

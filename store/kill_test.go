@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,9 @@ import (
 )
 
 const (
-	envChild = "KIMG_STORE_TEST_CHILD" // which operation a re-executed test binary runs
-	envRoot  = "KIMG_STORE_TEST_ROOT"
+	envChild  = "KIMG_STORE_TEST_CHILD" // which operation a re-executed test binary runs
+	envRoot   = "KIMG_STORE_TEST_ROOT"
+	envDriver = "KIMG_STORE_TEST_DRIVER" // "": overlay
 
 	envFailpoints = "KIMG_STORE_TEST_FAILPOINTS" // a test binary with failpoints
 )
@@ -63,7 +65,7 @@ var operations = map[string]func(ctx context.Context, s *store.Store) error{
 // child is main of a re-executed test binary.
 func child(op string) {
 	dir := os.Getenv(envRoot)
-	s, err := store.Open(store.Options{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: "overlay", DriverOptions: []string{}, NoSync: true})
+	s, err := store.Open(store.Options{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: cmp.Or(os.Getenv(envDriver), "overlay"), DriverOptions: []string{}, NoSync: true})
 	run := operations[op]
 	if run == nil {
 		run = helpers[op]
@@ -131,8 +133,10 @@ func commitContainer(ctx context.Context, s *store.Store, links bool) error {
 }
 
 // prepare fills a store: an image with a container, another without.
-func prepare(t testing.TB) *testStore {
-	ts := newStore(t)
+func prepare(t testing.TB) *testStore { return prepareOf(t, "") }
+
+func prepareOf(t testing.TB, driver string) *testStore {
+	ts := newStoreOf(t, driver)
 	base := ts.addImage(t, "base-file", "base")
 	ts.addImage(t, "unused-file", "unused")
 	if _, err := ts.NewContainer(t.Context(), base, store.ContainerOptions{Name: "old"}); err != nil {
@@ -174,7 +178,7 @@ func (ts *testStore) run(t testing.TB, op, what string) (err error, killed bool)
 		}
 	}
 	cmd := exec.Command(bin)
-	cmd.Env = append(os.Environ(), envChild+"="+op, envRoot+"="+filepath.Dir(ts.root), "KIMG_FAILPOINT="+what)
+	cmd.Env = append(os.Environ(), envChild+"="+op, envRoot+"="+filepath.Dir(ts.root), envDriver+"="+ts.driver, "KIMG_FAILPOINT="+what)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() {
@@ -204,11 +208,18 @@ func (ts *testStore) shape(t testing.TB) string {
 }
 
 func TestKilledAnywhere(t *testing.T) {
+	var all [][2]string // operation, driver
 	for op := range operations {
-		if op == "open" {
-			continue
+		if op != "open" {
+			all = append(all, [2]string{op, ""})
 		}
-		ts := prepare(t)
+	}
+	for _, op := range []string{"layer", "import", "commit copy"} { // those that differ
+		all = append(all, [2]string{op, "vfs"})
+	}
+	for _, what := range all {
+		op, driver := what[0], what[1]
+		ts := prepareOf(t, driver)
 		before := ts.shape(t)
 		if err, _ := ts.run(t, op, ""); err != nil {
 			t.Fatal(op, err)
@@ -216,9 +227,9 @@ func TestKilledAnywhere(t *testing.T) {
 		after := ts.shape(t)
 		for _, point := range failpoint.Names() {
 			for _, how := range []string{"kill", "error"} {
-				t.Run(op+"/"+point+"/"+how, func(t *testing.T) {
+				t.Run(op+driver+"/"+point+"/"+how, func(t *testing.T) {
 					t.Parallel()
-					strikeAt(t, op, point, how, before, after)
+					strikeAt(t, op, driver, point, how, before, after)
 				})
 			}
 		}
@@ -226,8 +237,8 @@ func TestKilledAnywhere(t *testing.T) {
 }
 
 // strikeAt kills or fails an operation at one place. The store is then as before or as after it, and the operation works.
-func strikeAt(t *testing.T, op, point, how, before, after string) {
-	ts := prepare(t)
+func strikeAt(t *testing.T, op, driver, point, how, before, after string) {
+	ts := prepareOf(t, driver)
 	first := point
 	if strings.HasPrefix(point, "recover.") {
 		if op != "commit links" && op != "import" || how != "kill" {

@@ -3,6 +3,7 @@ package store_test
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -42,13 +43,17 @@ func (s suite) Run() int {
 type testStore struct {
 	*store.Store
 	root, runRoot string
+	driver        string // "": overlay
 }
 
 // newStore opens an empty overlay store and cleans up what is mounted in it when the test ends.
-func newStore(t testing.TB, options ...string) *testStore {
+func newStore(t testing.TB, options ...string) *testStore { return newStoreOf(t, "", options...) }
+
+// newStoreOf does so with another driver.
+func newStoreOf(t testing.TB, driver string, options ...string) *testStore {
 	t.Helper()
 	dir := fastTemp(t)
-	ts := &testStore{root: filepath.Join(dir, "root"), runRoot: filepath.Join(dir, "run")}
+	ts := &testStore{driver: driver, root: filepath.Join(dir, "root"), runRoot: filepath.Join(dir, "run")}
 	t.Cleanup(func() { unmountAll(t, dir) })
 	ts.Store = ts.open(t, options...)
 	return ts
@@ -76,7 +81,7 @@ func (ts *testStore) open(t testing.TB, options ...string) *store.Store {
 	if options == nil {
 		options = []string{}
 	}
-	s, err := store.Open(store.Options{Root: ts.root, RunRoot: ts.runRoot, Driver: "overlay", DriverOptions: options, NoSync: true, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
+	s, err := store.Open(store.Options{Root: ts.root, RunRoot: ts.runRoot, Driver: cmp.Or(ts.driver, "overlay"), DriverOptions: options, NoSync: true, Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +223,7 @@ func (ts *testStore) inventory(t testing.TB) string {
 	for _, c := range containers {
 		fmt.Fprintln(&b, "container", c.ID, c.Names, c.LayerID)
 	}
-	for _, dir := range []string{"overlay", "overlay/l", "overlay/staging", "overlay-layers", "overlay-images", "overlay-containers", "kimg"} {
+	for _, dir := range []string{"overlay", "overlay/l", "overlay/staging", "overlay-layers", "overlay-images", "overlay-containers", "vfs/dir", "vfs-layers", "vfs-images", "vfs-containers", "kimg"} {
 		entries, err := os.ReadDir(filepath.Join(ts.root, dir))
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)

@@ -73,7 +73,10 @@ func (tx *Tx) putTar(ctx context.Context, l *StagedLayer) error {
 		if cerr := check(ctx); cerr != nil {
 			return cerr
 		}
-		return unpackError(err)
+		if err = unpackError(err); kimg.ClassOf(wrap("", err)) == kimg.ErrInternal {
+			err = tarError(err)
+		}
+		return err
 	}
 	if made.UncompressedDigest != l.DiffID || made.UncompressedSize != l.Size {
 		return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "the store has read it as %s, %d bytes; it is %s, %d bytes", made.UncompressedDigest, made.UncompressedSize, l.DiffID, l.Size)

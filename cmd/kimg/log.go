@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 )
@@ -59,6 +60,9 @@ func (b bridge) Fire(e *logrus.Entry) error {
 		level = slog.LevelWarn
 	case logrus.InfoLevel:
 		level = slog.LevelInfo
+	}
+	if strings.HasPrefix(e.Message, "While applying layer: ") { // what the library returns as an error, too
+		level = slog.LevelDebug
 	}
 	attrs := make([]slog.Attr, 0, len(e.Data))
 	for key, value := range e.Data {

@@ -220,7 +220,7 @@ func (l *lab) snapshot() snapshot {
 // kernel, and the run directory of the process that keeps a namespace.
 func skipped(rel string) bool {
 	base := filepath.Base(rel)
-	return strings.HasSuffix(base, ".lock") || base == "defaultNetworkBackend" || strings.HasPrefix(rel, "r/kimg") ||
+	return strings.HasSuffix(base, ".lock") || strings.HasSuffix(filepath.Dir(rel), "-locks") || base == "defaultNetworkBackend" || strings.HasPrefix(rel, "r/kimg") ||
 		strings.HasPrefix(rel, "r/overlay/") ||
 		strings.HasPrefix(rel, "xdg/") || strings.HasPrefix(rel, "home/.cache")
 }
