@@ -10,11 +10,13 @@
 //
 // Every mutation goes through [Store.Change]: everything heavy is staged first, where nobody sees it; the file systems
 // are synced; only then is it recorded, in renames and JSON saves of a few milliseconds; they are synced again. A
-// failure before or while recording takes everything back, last step first. No lock is held while data streams.
+// failure before or while recording takes everything back, last step first. No lock is held while data streams, but by
+// the library of a vfs store, which makes a layer by copying the tree below.
 //
 // # reexec
 //
 // [TarSource] unpacks in a re-executed child of this program, in a chroot. A program that uses it calls reexec.Init of
 // github.com/containers/storage/pkg/reexec as the first statement of main and returns if it says true. Without it
-// TarSource fails with class internal; nothing else in this package needs it.
+// TarSource fails with class internal. So does everything that adds layers or makes containers in a vfs store; nothing else
+// in this package needs it.
 package store

@@ -75,7 +75,7 @@ func TestLayersOfVFS(t *testing.T) {
 	} {
 		if _, err := ts.AddLayer(ctx, "", src); err == nil {
 			t.Errorf("%s: no error", name)
-		} else if class := kimg.ClassOf(err); class != map[string]kimg.Class{"cut short": kimg.ErrIntegrity, "unpacking": kimg.ErrIntegrity, "unsafe": kimg.ErrUnsafe, "fails": kimg.ErrNoSpace}[name]  {
+		} else if class := kimg.ClassOf(err); class != map[string]kimg.Class{"cut short": kimg.ErrIntegrity, "unpacking": kimg.ErrIntegrity, "unsafe": kimg.ErrUnsafe, "fails": kimg.ErrNoSpace}[name] {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got := ts.inventory(t); got != before {
