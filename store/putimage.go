@@ -143,10 +143,12 @@ func isUnknown(err error) bool {
 
 func (p *imagePut) record() error {
 	err := p.create()
+	named := false // already: then nothing has to be written
 	if errors.Is(err, storage.ErrDuplicateID) {
 		err = p.amend()
+		named = !slices.ContainsFunc(p.names, func(name string) bool { return p.before.Owners[name] != p.rec.ID() })
 	}
-	if err == nil && slices.ContainsFunc(p.names, func(name string) bool { return p.before.Owners[name] != p.rec.ID() }) {
+	if err == nil && len(p.names) > 0 && !named {
 		err = p.s.st.AddNames(p.rec.ID(), p.names)
 	}
 	return err
