@@ -76,7 +76,7 @@ func layoutManifest(t *testing.T, layout string) manifest {
 
 // goldenLayer is the digest of the layer below, on every store and for every user. It changes only when the layer format
 // does, which is a change users see: their layers are pushed again.
-const goldenLayer = "sha256:1066db0ad4dc2fa5de640e9051d564ff06725d093f7bcde02aaf1bfb1368280f"
+const goldenLayer = "sha256:15ba62be00ff5a428a5574b7ef570aadb9bb62844b4e158deb0d559275e38a9d"
 
 // TestSameContentSameDigest makes the same changes under one mount or several, on two stores. As root and as a user the
 // constant is the same, so the runs agree with each other too.
