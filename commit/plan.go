@@ -2,6 +2,7 @@ package commit
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -169,8 +170,14 @@ func (p *plan) diff(links bool) layerdiff.Options {
 	if p.o.RewriteTimestamp {
 		clamp = &p.created
 	}
+	var targets []string
+	engines := []string{store.ToolBuildah, store.ToolPodman, store.ToolCRIO}
+	if slices.Contains(engines, p.container.Tool) && !p.o.Squash { // a squashed image has its base's own as well
+		targets = []string{"/dev", "/proc", "/sys", "/run/.containerenv", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
+	}
+	quiet, err := p.container.Quiet()
 	return layerdiff.Options{
-		Clamp: clamp, UIDs: p.stack.UIDs, GIDs: p.stack.GIDs, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
+		Live: !quiet || err != nil, MountTargets: targets, Clamp: clamp, UIDs: p.stack.UIDs, GIDs: p.stack.GIDs, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
 		Logger: p.o.Logger, Progress: p.moved,
 	}
 }

@@ -173,6 +173,15 @@ func (x *run) prepare(b *batch, e *entry, scratch []byte) error {
 		h := e.sub.header()
 		return b.head(e, &h, &e.sub.attrs)
 	}
+	room := len(b.buf)
+	return x.retried(e, func() error {
+		b.buf = b.buf[:room]
+		return x.prepareOther(b, e, scratch)
+	})
+}
+
+// prepareOther does so for what is no directory. A file that changed while it was read is as before: nothing of it is staged.
+func (x *run) prepareOther(b *batch, e *entry, scratch []byte) error {
 	fd, err := x.tree.inspect(e, scratch)
 	if x.o.SkipUnreadable && errors.Is(err, errUnreadable) {
 		e.kind, e.reason = kindLeftOut, err.Error()
@@ -229,6 +238,9 @@ func (x *run) prepareFile(b *batch, e *entry, fd int) error {
 		e.attrs.size() > batchMargin/2 || sparse(e.content()) {
 		return nil
 	}
+	if err := e.rested(); err != nil {
+		return err
+	}
 	h := e.header()
 	if err := b.head(e, &h, &e.attrs); err != nil {
 		return err
@@ -240,7 +252,7 @@ func (x *run) prepareFile(b *batch, e *entry, fd int) error {
 		return reading(e.path(), err)
 	}
 	if int64(n) != size {
-		return fail(kimg.ErrBusy, e.path(), "changed while it was read: %d bytes instead of %d", n, size)
+		return fail(kimg.ErrBusy, e.path(), "%w: %d bytes instead of %d", errTorn, n, size)
 	}
 	if err := e.recheck(fd); err != nil {
 		return err

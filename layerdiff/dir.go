@@ -31,6 +31,7 @@ type dir struct {
 	base  *view.Dir // what the layer goes on top of; nil when there is no directory of that path
 	whole bool      // from is not base: an opaque or redirected directory, of which every name has to be compared
 	same  bool      // its metadata is that of the base's directory: in the layer only if something in it is
+	live  bool      // somebody may be writing to the tree
 	clamp int64     // latest time of anything in the layer, in seconds
 	kept  string    // an attribute that the tree has and the layer has not
 
@@ -74,6 +75,8 @@ type tree struct {
 	prefix    string
 	clamp     int64        // latest time of a file, in seconds
 	skip      bool         // unreadable files are left out
+	live      bool         // Options.Live
+	targets   []string     // Options.MountTargets
 	cancelled func() error // why the walk should end early, or nil
 	lowers    *view.Dir    // the root of the layers below the upper directory
 	open      atomic.Int64 // file descriptors held by directories
@@ -86,13 +89,13 @@ func newTree(stack view.Stack, o Options, cancelled func() error) *tree {
 		clamp = o.Clamp.Unix()
 	}
 	return &tree{
-		clamp: clamp, ids: ids{o.UIDs, o.GIDs}, stack: stack, prefix: stack.Prefix(), skip: o.SkipUnreadable, cancelled: cancelled,
+		clamp: clamp, ids: ids{o.UIDs, o.GIDs}, stack: stack, prefix: stack.Prefix(), skip: o.SkipUnreadable, live: o.Live, targets: o.MountTargets, cancelled: cancelled,
 	}
 }
 
 // root opens the top of the walk.
 func (t *tree) root() (_ *dir, err error) {
-	d := &dir{fd: -1, staged: -1, written: true, clamp: t.clamp}
+	d := &dir{fd: -1, staged: -1, written: true, clamp: t.clamp, live: t.live}
 	d.users.Store(1)
 	defer func() {
 		t.open.Add(d.fds())
@@ -157,7 +160,7 @@ func retryStat(fd int, st *unix.Stat_t) error {
 // A directory that cannot differ from the base is nil.
 func (t *tree) enter(parent *dir, name string, at int) (*dir, error) {
 	path := parent.show(name)
-	d := &dir{parent: parent, name: name, path: parent.path + name + "/", fd: -1, staged: -1, clamp: parent.clamp}
+	d := &dir{parent: parent, name: name, path: parent.path + name + "/", fd: -1, staged: -1, clamp: parent.clamp, live: parent.live}
 	if at == parent.fd {
 		fd, err := atfs.OpenDir(parent.fd, name)
 		if err != nil {

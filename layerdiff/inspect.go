@@ -126,6 +126,9 @@ func (t *tree) inspectOpen(e *entry, fd int, scratch []byte) (int, error) {
 		e.reason = ""
 	} else if err == nil {
 		e.kind = kindFile
+		if !e.below && e.st.Size == 0 && t.isMountTarget(e.dir, e.name, &e.st, &e.attrs) {
+			e.kind, e.reason = kindLeftOut, mountTarget
+		}
 	}
 	return fd, err
 }
@@ -172,7 +175,7 @@ func (t *tree) judge(e *entry, all []atfs.Xattr) (m view.Marks, err error) {
 // stillIs compares a file with what was seen of it before.
 func (e *entry) stillIs(was, now *unix.Stat_t) error {
 	if now.Ino != was.Ino || now.Dev != was.Dev || now.Size != was.Size || now.Mtim != was.Mtim || now.Ctim != was.Ctim {
-		return fail(kimg.ErrBusy, e.path(), "changed while it was read")
+		return fail(kimg.ErrBusy, e.path(), "%w", errTorn)
 	}
 	return nil
 }

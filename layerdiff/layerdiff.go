@@ -24,6 +24,15 @@ type Options struct {
 	// Clamp is the latest time a file of the layer may have: later ones become it. Nil changes none.
 	Clamp *time.Time
 
+	// Live says that somebody may be writing to the tree: files that changed within the last moments are waited for. A file that
+	// changes while it is read is read again a few times, live or not, before that is an error; what is written to a mapping of
+	// a file shows in its times late or never.
+	Live bool
+
+	// MountTargets are paths, absolute within the container, at which whoever ran it makes an empty file or directory to mount
+	// something on. Those that look like that and that the base does not have are listed in LeftOut.
+	MountTargets []string
+
 	// Links lets Stage share the upper's files as hard links instead of copying them. Only for an upper directory that
 	// is deleted afterwards: overlay writes in place. With id maps, with Clamp, or across file systems, files are copied all the same.
 	Links bool

@@ -26,14 +26,11 @@ func (e *entry) recheck(fd int) error {
 // stream emits a regular file that is too large to be read ahead, or has to wait for its turn.
 func (m *emitter) stream(e *entry) (err error) {
 	x := m.x
-	src, err := e.open()
+	src, err := m.settled(e)
 	if err != nil {
 		return err
 	}
 	defer closeRead(src)
-	if err := e.recheck(src); err != nil {
-		return err
-	}
 	if err := m.count(); err != nil {
 		return err
 	}
@@ -171,7 +168,7 @@ func (c *content) each(x *run, do func(data []byte, at int64, hole bool) error) 
 		case err != nil:
 			err = reading(c.e.path(), err)
 		case n < len(piece):
-			err = fail(kimg.ErrBusy, c.e.path(), "changed while it was read: %d bytes instead of %d", at+int64(n), size)
+			err = fail(kimg.ErrBusy, c.e.path(), "%w: %d bytes instead of %d", errTorn, at+int64(n), size)
 		default:
 			err = do(piece, at, false)
 		}

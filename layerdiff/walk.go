@@ -109,7 +109,14 @@ func (t *tree) step(d *dir, n view.Name, v visitor) error {
 	if err != nil || sub == nil {
 		return err
 	}
-	err = v.enter(sub)
+	target, err := t.emptyTarget(sub)
+	if target {
+		sub.same = true // nothing of it is in the layer
+		err = v.leftOut(d, n.Name, mountTarget)
+	}
+	if err == nil {
+		err = v.enter(sub)
+	}
 	if err == nil {
 		err = t.walk(sub, v)
 	}

@@ -1,0 +1,100 @@
+package layerdiff_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/testimage"
+	"github.com/kimg/kimg/layerdiff"
+)
+
+// A file that becomes another one before any of it is in the layer is taken as it is then.
+func TestReplacedBeforeItIsRead(t *testing.T) {
+	for _, stage := range []bool{false, true} {
+		quiet(t)
+		stack := upper(t, slowTree(testimage.Node{Path: "z", Mode: 0o644, Fill: 1 << 20}))
+		path := filepath.Join(stack.Upper, "z")
+		o := layerdiff.Options{Progress: once(func() {
+			must(t, os.WriteFile(path+".new", bytes.Repeat([]byte("new"), 1<<20), 0o600), os.Rename(path+".new", path))
+		})}
+		var got layerdiff.Blob
+		var err error
+		if stage {
+			got, err = layerdiff.Stage(t.Context(), tempDir(t), io.Discard, stack, o)
+		} else {
+			got, err = layerdiff.Write(t.Context(), io.Discard, stack, o)
+		}
+		must(t, err)
+		want, err := layerdiff.Write(t.Context(), io.Discard, stack, layerdiff.Options{})
+		must(t, err)
+		if got.DiffID != want.DiffID {
+			t.Errorf("stage %v: the layer is not that of the tree", stage)
+		}
+	}
+}
+
+// A file that somebody rewrites all the time is in the layer as it was at one moment, or an error names it.
+func TestTornFiles(t *testing.T) {
+	quiet(t)
+	for _, size := range []int{100_000, 1 << 20} {
+		stack := upper(t, testimage.Tree{{Path: "f", Mode: 0o644}})
+		f, err := os.OpenFile(filepath.Join(stack.Upper, "f"), os.O_WRONLY, 0)
+		must(t, err)
+		rewrite := func(c byte) { // in two halves: there is a moment at which only the first is new
+			data := bytes.Repeat([]byte{c}, size/2)
+			for at := range int64(2) {
+				_, err := f.WriteAt(data, at*int64(len(data)))
+				must(t, err)
+			}
+		}
+		rewrite(255)
+		stop, ended := make(chan bool), make(chan bool)
+		go func() {
+			defer close(ended)
+			for c := byte(0); ; c++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Duration(c%8) * 10 * time.Millisecond):
+					rewrite(c)
+				}
+			}
+		}()
+		whole, torn := 0, 0
+		for until := time.Now().Add(2 * time.Second); time.Now().Before(until); {
+			var layer bytes.Buffer
+			_, err := layerdiff.Write(t.Context(), &layer, stack, layerdiff.Options{Live: true})
+			if err != nil {
+				if torn++; !errors.Is(err, kimg.ErrBusy) || !strings.HasPrefix(err.Error(), "/f: ") {
+					t.Fatal(err)
+				}
+				continue
+			}
+			whole++
+			r := tar.NewReader(&layer)
+			_, err = r.Next()
+			must(t, err)
+			data, err := io.ReadAll(r)
+			must(t, err)
+			first, last := data[0], data[size-1]
+			if n := bytes.Count(data[:size/2], data[:1]) + bytes.Count(data[size/2:], data[size-1:]); n != size || first != last && first != last+1 {
+				t.Errorf("%d bytes of %d belong to halves of %d and %d", n, size, first, last)
+			}
+		}
+		close(stop)
+		<-ended
+		must(t, f.Close())
+		t.Logf("%d bytes: %d times whole, %d times an error", size, whole, torn)
+		if whole == 0 {
+			t.Errorf("a file of %d bytes that rests now and then is never read", size)
+		}
+	}
+}
