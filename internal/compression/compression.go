@@ -11,8 +11,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
-	"github.com/ulikunitz/xz/lzma"
 
 	"github.com/kimg/kimg"
 )
@@ -83,40 +81,10 @@ func open(b *bufio.Reader, a Algorithm, first []byte) (io.ReadCloser, error) {
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(b)), nil
 	case Xz:
-		if size := xzDictionary(first); size > maxWindow {
-			return nil, kimg.Errorf(kimg.ErrLimit, "", "too-big: an xz stream that needs %d bytes of memory, more than %d", size, maxWindow)
-		}
-		x, err := xz.NewReader(b)
+		x, err := newXZ(b)
 		return io.NopCloser(x), err
 	}
 	return io.NopCloser(b), nil
-}
-
-// xzDictionary finds the size of the dictionary in the first block header (The .xz File Format, 3.1): after the stream
-// header of 12 bytes come the header's size and flags, two optional sizes, and the filters; the last is LZMA2. 0: not found.
-func xzDictionary(first []byte) int64 {
-	const header, lzma2 = 12, 0x21
-	if len(first) < header+2 || first[header+1]&0x03 != 0 {
-		return 0 // several filters: the reader refuses them
-	}
-	at := header + 2
-	for _, flag := range []byte{0x40, 0x80} {
-		if first[header+1]&flag == 0 {
-			continue
-		}
-		for at < len(first) && first[at]&0x80 != 0 {
-			at++
-		}
-		at++
-	}
-	if at+2 >= len(first) || first[at] != lzma2 {
-		return 0
-	}
-	size, err := lzma.DecodeDictCap(first[at+2])
-	if err != nil {
-		return 0
-	}
-	return size
 }
 
 // source remembers what went wrong below the decoder, so that it is told from what the decoder finds wrong.

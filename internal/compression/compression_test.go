@@ -116,26 +116,6 @@ func TestBzip2(t *testing.T) {
 	}
 }
 
-func TestXzDictionary(t *testing.T) {
-	var b bytes.Buffer
-	w, err := xz.WriterConfig{DictCap: 1 << 20}.NewWriter(&b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write([]byte("x")); err != nil || w.Close() != nil {
-		t.Fatal("xz")
-	}
-	data := b.Bytes()
-	if got := xzDictionary(data[:firstBytes]); got != 1<<20 {
-		t.Errorf("dictionary of %d bytes", got)
-	}
-	at := bytes.IndexByte(data[12:], 0x21) + 12
-	data[at+2] = 40 // 4 GiB
-	if _, _, err := read(data); !errors.Is(err, kimg.ErrLimit) {
-		t.Errorf("a dictionary of 4 GiB: %v", err)
-	}
-}
-
 var errBroken = errors.New("broken")
 
 type broken struct{ n int }
