@@ -272,7 +272,10 @@ func (j convertedJSON) rows(prefix string) [][]string {
 	}
 	for i, l := range j.Layers {
 		what := orNone(l.Compression, "foreign")
-		if l.Recompressed {
+		switch {
+		case l.Recompressed && l.Compression == "none":
+			what += ", unpacked"
+		case l.Recompressed:
 			what += ", compressed anew"
 		}
 		rows = append(rows, []string{fmt.Sprintf("%slayer %d (%s)", prefix, i, what), "diffID " + l.DiffID.String(), l.Digest.String()})
