@@ -66,6 +66,7 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 		if err := out.stage(ctx, &source{plan: p, blob: staged.blob, docs: docs}); err != nil {
 			return err
 		}
+		p.thaw()
 		record := store.ImageRecord{
 			Config: docs.config, Manifest: docs.manifest, ManifestType: docs.manifestType,
 			TopLayer: layer.ID, Names: names, Created: p.created,

@@ -1,10 +1,13 @@
 package commit_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/kimg/kimg"
@@ -48,6 +51,16 @@ func TestCommitOfForeignContainers(t *testing.T) {
 		t.Errorf("of a running container: %v", err)
 	}
 	into(t, s, c, commit.Options{Force: true})
+	// It cannot be frozen: this process is in no cgroup of the container's.
+	var log bytes.Buffer
+	into(t, s, c, commit.Options{Pause: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if !strings.Contains(log.String(), "the container is not paused") {
+		t.Errorf("no warning: %s", &log)
+	}
+	into(t, s, c, commit.Options{Pause: true})
+	if _, err := commit.Container(t.Context(), s, c.ID, commit.Options{Pause: true, Remove: true}); !errors.Is(err, kimg.ErrInvalid) {
+		t.Errorf("paused and removed: %v", err)
+	}
 }
 
 // TestWeaknessMakeImageRef: a name that cannot be parsed is an error, never no name; and who wants no history says so.

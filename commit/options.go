@@ -44,7 +44,11 @@ type Options struct {
 	// Change edits the configuration of this image only: the container's state stays as it is.
 	Change func(*docker.Image) error
 
-	Remove         bool // removes the container when the image is recorded; see [Container]
+	Remove bool // removes the container when the image is recorded; see [Container]
+	// Pause freezes a container that an engine runs while its files are read, and thaws it however that ends, unless it was frozen
+	// before. Where it cannot be frozen a warning says so, and its files are taken as they are. Not with Remove.
+	Pause bool
+
 	Force          bool // commits although the container's content cannot be trusted after a crash
 	SkipUnreadable bool // lists files that cannot be opened in Result.LeftOut instead of failing
 

@@ -27,6 +27,8 @@ type plan struct {
 	stack     *store.Stack
 	created   time.Time
 	o         Options
+	paused    bool        // nobody writes to it
+	thaw      func()      // ends that; more than once is fine
 	moved     func(int64) // told how much of the new layer is done; may be nil
 }
 
@@ -57,6 +59,9 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 	if o.RewriteTimestamp && o.Created == nil {
 		return nil, kimg.Errorf(kimg.ErrInvalid, "commit", "the times of files cannot be rewritten without a time for the image")
 	}
+	if o.Pause && o.Remove {
+		return nil, kimg.Errorf(kimg.ErrInvalid, "commit", "a container that goes on running cannot be removed")
+	}
 	if o.format() != convert.OCI && o.format() != convert.DockerV2S2 {
 		return nil, kimg.Errorf(kimg.ErrUnsupported, "commit", "format %s", kimg.Quote(string(o.Format)))
 	}
@@ -64,7 +69,7 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 	if err != nil {
 		return nil, err
 	}
-	if !o.Force {
+	if !o.Force && !o.Pause {
 		if err := notRunning(c); err != nil {
 			return nil, err
 		}
@@ -89,6 +94,10 @@ func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, er
 	if o.Created != nil {
 		p.created = o.Created.UTC()
 	}
+	if err := p.pause(ctx); err != nil {
+		p.stack.Close()
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -99,14 +108,17 @@ func (p *plan) squash() {
 }
 
 // close ends the reading of the container.
-func (p *plan) close() { p.stack.Close() }
+func (p *plan) close() {
+	p.thaw()
+	p.stack.Close()
+}
 
 // notRunning refuses a container that an engine is running: what is read of a file while it is written belongs to no
 // moment.
 func notRunning(c *store.Container) error {
 	pid, err := c.Running()
 	if err == nil && pid != 0 {
-		err = kimg.Errorf(kimg.ErrBusy, c.Name, "%s is running it, as process %d; stop it first (or use --force to take its files as they are now)", c.Tool, pid)
+		err = kimg.Errorf(kimg.ErrBusy, c.Name, "%s is running it, as process %d; stop it first (or use --pause, or --force to take its files as they are now)", c.Tool, pid)
 	}
 	return err
 }
@@ -177,7 +189,7 @@ func (p *plan) diff(links bool) layerdiff.Options {
 	}
 	quiet, err := p.container.Quiet()
 	return layerdiff.Options{
-		Live: !quiet || err != nil, MountTargets: targets, Clamp: clamp, UIDs: p.stack.UIDs, GIDs: p.stack.GIDs, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
+		Live: (!quiet || err != nil) && !p.paused, MountTargets: targets, Clamp: clamp, UIDs: p.stack.UIDs, GIDs: p.stack.GIDs, Jobs: p.o.Jobs, SkipUnreadable: p.o.SkipUnreadable, Links: links,
 		Logger: p.o.Logger, Progress: p.moved,
 	}
 }

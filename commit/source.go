@@ -32,8 +32,9 @@ func (r *containerRef) source(ctx context.Context, m *maker, algo layerdiff.Comp
 	if err != nil {
 		return nil, err
 	}
+	opened := false // also after a panic
 	defer func() {
-		if err != nil {
+		if !opened {
 			p.close()
 		}
 	}()
@@ -47,6 +48,7 @@ func (r *containerRef) source(ctx context.Context, m *maker, algo layerdiff.Comp
 	if s.docs, err = p.documents(s.blob, nil); err != nil {
 		return nil, kimg.Wrap(p.container.Name, err)
 	}
+	opened = true
 	return s, nil
 }
 

@@ -33,6 +33,7 @@ type commitOptions struct {
 	label, changes               []string
 	iidFile, metadataFile        string
 	skipUnreadable, force, quiet bool
+	pause                        bool
 
 	names   []string               // in the store
 	copies  []types.ImageReference // elsewhere
@@ -53,7 +54,8 @@ With several DSTs the container is read for all of them, and everything is stage
 anywhere: in the store, then in files, then in registries. When one fails, it is named, and the others are as they were
 before; but what a registry has, it keeps. Credentials and certificates for registries are those of podman and skopeo.
 
-The image is made of the container as it is; nobody should write to it meanwhile. With --timestamp, or SOURCE_DATE_EPOCH in
+The image is made of the container as it is; nobody should write to it meanwhile. A file that changes while it is read is read
+again, or named in an error. --pause freezes a container that podman or CRI-O runs while it is read, and thaws it. With --timestamp, or SOURCE_DATE_EPOCH in
 the environment, the same container gives the same image at any time.`,
 		Example: `  kimg commit CTR registry.example/app:1
   kimg commit --format docker --rm CTR app
@@ -83,6 +85,7 @@ the environment, the same container gives the same image at any time.`,
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was made to a JSON `file`")
 	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "leave out files that cannot be read, and list them")
 	f.BoolVar(&o.force, "force", false, "commit even if the container's content may have suffered in a crash")
+	f.BoolVar(&o.pause, "pause", false, "freeze a running container while it is read")
 	f.StringVar(&o.progress, "progress", "auto", "tell on standard error how far it is, as `auto`, plain, json or none (default: one line on a terminal, else none)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the ID")
 	return cmd
@@ -103,6 +106,9 @@ func (o *commitOptions) check(list []string) error {
 	}
 	if o.rewrite && created == nil {
 		return usagef("--rewrite-timestamp", "needs --timestamp or SOURCE_DATE_EPOCH")
+	}
+	if o.pause && o.remove {
+		return usagef("--pause", "a container that goes on running cannot be removed")
 	}
 	progress, err := o.progressTo(o.progress, o.quiet)
 	if err != nil {
@@ -126,7 +132,7 @@ func (o *commitOptions) check(list []string) error {
 	o.options = commit.Options{
 		Format: format, Names: o.names, Author: o.author, Message: o.message, CreatedBy: o.createdBy, Created: created,
 		Squash: o.squash, RewriteTimestamp: o.rewrite, Progress: progress, OmitHistory: o.omitHistory, Annotations: annotated, UnsetAnnotations: o.unsetAnnotation, Change: append(changes, edits...).ApplyTo,
-		Remove: o.remove, Force: o.force, SkipUnreadable: o.skipUnreadable, Jobs: o.flags.jobs, Logger: o.log,
+		Remove: o.remove, Pause: o.pause, Force: o.force, SkipUnreadable: o.skipUnreadable, Jobs: o.flags.jobs, Logger: o.log,
 	}
 	if err := commit.Check(o.copies, o.options, o.copying); kimg.ClassOf(err) == kimg.ErrInvalid {
 		return usageError{err}

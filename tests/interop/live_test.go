@@ -1,0 +1,189 @@
+//go:build interop
+
+package interop
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/tests/lab"
+)
+
+// rewriter is a program that rewrites files all the time, each with one byte repeated, in one call. It rests between rounds.
+const rewriter = `package main
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"time"
+)
+
+func main() {
+	os.Mkdir("/data", 0o755)
+	var files []*os.File
+	for i := 0; i < 12; i++ {
+		f, err := os.Create("/data/" + strconv.Itoa(i))
+		if err != nil {
+			panic(err)
+		}
+		files = append(files, f)
+	}
+	for c := byte(0); ; c++ {
+		for i, f := range files {
+			size := 60000
+			if i >= 10 {
+				size = 3000000
+			}
+			f.WriteAt(bytes.Repeat([]byte{c}, size), 0)
+		}
+		if c == 0 {
+			os.Mkdir("/ready", 0o755)
+		}
+		time.Sleep(time.Duration(c%5) * 20 * time.Millisecond)
+	}
+}
+`
+
+// program builds a tree with one static program.
+func program(t *testing.T, name, text string) (tree string) {
+	t.Helper()
+	dir := lab.TempDir(t)
+	source, tree := filepath.Join(dir, "main.go"), filepath.Join(dir, "tree")
+	if err := os.WriteFile(source, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", filepath.Join(tree, name), source)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return tree
+}
+
+// TestLiveContainers commits a container of podman's that rewrites its files. Without --pause every file is as it was at one
+// moment, or is named; with it the commit always succeeds, and the container goes on as it was.
+func TestLiveContainers(t *testing.T) {
+	testenv.Root(t) // runc in a namespace needs more than these machines give
+	testenv.Need(t, "podman", "runc", "go")
+	s := lab.NewStore(t, "")
+	s.Kimg("import", program(t, "rewriter", rewriter), "localhost/rewriter")
+	s.Peer("podman", "--runtime", "runc", "run", "-d", "--name", "live", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--network", "none", "localhost/rewriter", "/rewriter")
+	t.Cleanup(func() { s.Peer("podman", "rm", "-f", "-t", "0", "live") })
+	for until := time.Now().Add(10 * time.Second); !strings.Contains(s.Kimg("diff", "live"), "/ready"); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("the container never got ready")
+		}
+	}
+	out := filepath.Join(lab.TempDir(t), "out")
+	whole := 0
+	for range 8 {
+		r := s.Try("commit", "--force", "live", "dir:"+out)
+		if r.Code != 0 {
+			// A destination outside the store is read for again; then it is the container that changed in between.
+			if r.Code != 1 || !strings.Contains(r.Stderr, "/data/") && !strings.Contains(r.Stderr, "live: the container") || !strings.Contains(r.Stderr, "changed while it was read") {
+				t.Errorf("exit %d: %s", r.Code, r.Stderr)
+			}
+			if _, err := os.Stat(out); whole == 0 && !os.IsNotExist(err) {
+				t.Errorf("it left something: %v", err)
+			}
+			continue
+		}
+		whole++
+		consistent(t, out)
+	}
+	t.Logf("%d of 8 without a pause", whole)
+
+	for range 5 {
+		var made struct {
+			Layer struct {
+				LeftOut []struct{ Path, Reason string }
+			}
+		}
+		if err := json.Unmarshal([]byte(s.Kimg("commit", "--json", "--pause", "live", "localhost/paused", "dir:"+out)), &made); err != nil {
+			t.Fatal(err)
+		}
+		consistent(t, out)
+		var left []string
+		for _, skip := range made.Layer.LeftOut {
+			left = append(left, skip.Path)
+		}
+		for _, path := range []string{"/dev", "/etc/hostname", "/etc/hosts", "/proc", "/run/.containerenv", "/sys"} {
+			if !slices.Contains(left, path) {
+				t.Errorf("the mount target %s is not among what is left out: %q", path, left)
+			}
+		}
+	}
+	if got := s.Peer("podman", "inspect", "-f", "{{.State.Status}}", "live"); got != "running" || !writes(t, s) {
+		t.Errorf("afterwards it is %s", got)
+	}
+	s.Peer("podman", "--runtime", "runc", "pause", "live")
+	s.Kimg("commit", "--pause", "live", "dir:"+out)
+	if writes(t, s) {
+		t.Error("what was paused before goes on")
+	}
+	s.Peer("podman", "--runtime", "runc", "unpause", "live")
+	if r := s.Try("commit", "--pause", "live", "nosuch://x"); r.Code == 0 || !writes(t, s) {
+		t.Errorf("a failed commit, exit %d, leaves it frozen", r.Code)
+	}
+	if r := s.Try("commit", "--pause", "live", "dir:/proc/nothing"); r.Code == 0 || !writes(t, s) {
+		t.Errorf("a commit that fails half way, exit %d, leaves it frozen", r.Code)
+	}
+	if r := s.Try("commit", "--pause", "--rm", "live"); r.Code != 2 {
+		t.Errorf("--pause --rm: exit %d", r.Code)
+	}
+}
+
+// consistent checks the files of the newest layer of an image.
+func consistent(t *testing.T, dir string) {
+	t.Helper()
+	layers := readManifest(t, filepath.Join(dir, "manifest.json")).Layers
+	f, err := os.Open(filepath.Join(dir, layers[len(layers)-1].Digest[len("sha256:"):]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	files := 0
+	for r := tar.NewReader(f); ; files++ {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, err := io.ReadAll(r); err != nil || len(data) > 0 && bytes.Count(data, data[:1]) != len(data) && strings.HasPrefix(h.Name, "data/") {
+			t.Errorf("%s is torn (%v)", h.Name, err)
+		}
+	}
+	if files < 12 {
+		t.Errorf("%d files", files)
+	}
+}
+
+// writes reports whether the container still writes.
+func writes(t *testing.T, s *lab.Store) bool {
+	t.Helper()
+	pid := s.Peer("podman", "inspect", "-f", "{{.State.Pid}}", "live")
+	path := filepath.Join("/proc", pid, "root/data/0")
+	var times []time.Time
+	for range 20 {
+		st, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, st.ModTime())
+		time.Sleep(20 * time.Millisecond)
+	}
+	return !times[0].Equal(times[len(times)-1])
+}
