@@ -140,7 +140,7 @@ func TestPackageComments(t *testing.T) {
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
 	".": 200, "convert": 3400, "convert/image": 2000, "copydata": 1400, "copydata/edit": 1050, "layerdiff": 3350, "layerdiff/rootfs": 600, "store": 4850, "store/layout": 950, "store/archive": 1260, "store/userns": 1800, "commit": 1700,
-	"cmd": 4150, "internal": 2550,
+	"cmd": 4160, "internal": 2660,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.
