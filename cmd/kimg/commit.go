@@ -54,9 +54,10 @@ With several DSTs the container is read for all of them, and everything is stage
 anywhere: in the store, then in files, then in registries. When one fails, it is named, and the others are as they were
 before; but what a registry has, it keeps. Credentials and certificates for registries are those of podman and skopeo.
 
-The image is made of the container as it is; nobody should write to it meanwhile. A file that changes while it is read is read
-again, or named in an error. --pause freezes a container that podman or CRI-O runs while it is read, and thaws it. With --timestamp, or SOURCE_DATE_EPOCH in
-the environment, the same container gives the same image at any time.`,
+The image is made of the container as it is; nobody should write to it meanwhile. A file that changes while it is read is
+read again, or named in an error. --pause freezes a container that podman or CRI-O runs while it is read, and thaws it.
+
+With --timestamp, or SOURCE_DATE_EPOCH in the environment, the same container gives the same image at any time.`,
 		Example: `  kimg commit CTR registry.example/app:1
   kimg commit --format docker --rm CTR app
   kimg commit --compression gzip CTR oci:/srv/layout:1
