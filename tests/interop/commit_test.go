@@ -37,7 +37,7 @@ func TestImagesDuringCommit(t *testing.T) {
 		quiet = append(quiet, list())
 	}
 	slices.Sort(quiet)
-	allowed := max(patience, 3*quiet[len(quiet)/2])
+	allowed := max(patience, 5*quiet[len(quiet)/2]) // both cores are busy, perhaps with more than this commit
 
 	commit := lab.Start(t, s.Env, s.Args("commit", "c", "localhost/result")...)
 	done := make(chan error, 1)
