@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -96,5 +97,22 @@ func TestTornFiles(t *testing.T) {
 		if whole == 0 {
 			t.Errorf("a file of %d bytes that rests now and then is never read", size)
 		}
+	}
+}
+
+// Without a writer nothing is torn, however new the files are, and the wait for them is short.
+func TestNothingTornWithoutAWriter(t *testing.T) {
+	quiet(t)
+	var tree testimage.Tree
+	for i := range 500 {
+		tree = append(tree, testimage.Node{Path: fmt.Sprintf("f%03d", i), Mode: 0o644, Fill: int64(i) * 1000})
+	}
+	stack := upper(t, tree)
+	must(t, os.Chmod(filepath.Join(stack.Upper, "f000"), 0o600), os.Chmod(filepath.Join(stack.Upper, "f499"), 0o600))
+	live, err := layerdiff.Stage(t.Context(), tempDir(t), nil, stack, layerdiff.Options{Live: true})
+	must(t, err)
+	idle, err := layerdiff.Write(t.Context(), io.Discard, stack, layerdiff.Options{})
+	if err != nil || live.DiffID != idle.DiffID {
+		t.Errorf("a live tree gives another layer (%v)", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,6 +139,21 @@ func TestLiveContainers(t *testing.T) {
 	}
 	if r := s.Try("commit", "--pause", "live", "dir:/proc/nothing"); r.Code == 0 || !writes(t, s) {
 		t.Errorf("a commit that fails half way, exit %d, leaves it frozen", r.Code)
+	}
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		args := s.Args("commit", "--pause", "live", "dir:"+out)
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), s.Env...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Millisecond)
+		_ = cmd.Process.Signal(sig) // it may have ended
+		err := cmd.Wait()
+		t.Logf("%v: %v", sig, err)
+		if !writes(t, s) {
+			t.Errorf("a commit that ended with %v leaves it frozen", err)
+		}
 	}
 	if r := s.Try("commit", "--pause", "--rm", "live"); r.Code != 2 {
 		t.Errorf("--pause --rm: exit %d", r.Code)
