@@ -84,7 +84,7 @@ func (o *mountOptions) run(ctx context.Context, st *store.Store, args []string) 
 		}
 		mounts = append(mounts, m)
 	}
-	return o.print(mounts, len(mounts) == 1)
+	return o.print(st, mounts, len(mounts) == 1)
 }
 
 // mount mounts one container or image.
@@ -125,12 +125,12 @@ func (o *mountOptions) list(ctx context.Context, st *store.Store) error {
 			mounts = append(mounts, mountJSON{ID: c.ID, Name: c.Name, path: path})
 		}
 	}
-	return o.print(mounts, false)
+	return o.print(st, mounts, false)
 }
 
-func (o *mountOptions) print(mounts []mountJSON, bare bool) error {
+func (o *mountOptions) print(st *store.Store, mounts []mountJSON, bare bool) error {
 	for i := range mounts {
-		path, err := userns.Outside(mounts[i].path)
+		path, err := outside(st, mounts[i].path)
 		if err != nil {
 			return kimg.Wrap(mounts[i].Name, err)
 		}
@@ -164,4 +164,13 @@ func (o *mountOptions) runIn(ctx context.Context, st *store.Store, ref string, c
 		cmd.Env = append(os.Environ(), rootVariable+"="+root)
 		return o.runChild(cmd)
 	})
+}
+
+// outside returns where the caller finds what is mounted. A driver that keeps whole trees mounts nothing: the tree is where
+// it is, also when the namespace has ended.
+func outside(st *store.Store, path string) (string, error) {
+	if st.Info().Driver == "vfs" {
+		return path, nil
+	}
+	return userns.Outside(path)
 }
