@@ -43,7 +43,7 @@ func benchDir(b *testing.B) string {
 	}
 	dir, err := os.MkdirTemp(base, "kimg-bench-")
 	if err != nil {
-		b.Skip(err)
+		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir

@@ -17,10 +17,11 @@ const Enabled = true
 
 // Here does what the environment variable KIMG_FAILPOINT says about the place: "NAME=kill" ends the process with
 // SIGKILL, "NAME=exit" ends it with status 99 without running deferred calls, "NAME=error" fails with class io,
-// "NAME=sleep:500ms" waits. Several settings are separated by commas. A name that is not listed panics.
+// "NAME=sleep:500ms" waits. Several settings are separated by commas. A name that is not listed and a setting that says nothing
+// else are class internal.
 func Here(name string) error {
 	if !slices.Contains(names[:], name) {
-		panic("failpoint " + name + " is not listed")
+		return kimg.Errorf(kimg.ErrInternal, "", "failpoint %s is not listed", name)
 	}
 	for setting := range strings.SplitSeq(os.Getenv("KIMG_FAILPOINT"), ",") {
 		where, what, _ := strings.Cut(setting, "=")
@@ -47,7 +48,7 @@ func act(name, what string) error {
 		pause, ok := strings.CutPrefix(what, "sleep:")
 		d, err := time.ParseDuration(pause)
 		if !ok || err != nil {
-			panic("failpoint " + name + ": cannot do " + what)
+			return kimg.Errorf(kimg.ErrInternal, "", "failpoint %s: cannot do %s", name, what)
 		}
 		time.Sleep(d)
 	}

@@ -50,25 +50,30 @@ func FUSE(t testing.TB) string {
 	return path
 }
 
-// Root skips the test unless it runs as real root. The run of the suite as an ordinary user (make test-rootless) leaves
-// such tests to the run as root, also with CI=true.
+// Root leaves the test to root. The run of the suite as an ordinary user (make test-rootless) leaves such tests to the run
+// as root, also with CI=true; without such a run the test is skipped as [Skip] does.
 func Root(t testing.TB) {
 	t.Helper()
-	if IsRoot() {
-		return
+	if !IsRoot() {
+		otherHalf(t, os.Getenv(envRootless) == "1", "needs real root")
 	}
-	if os.Getenv(envRootless) == "1" {
-		t.Skip("needs real root: runs in the suite's other half")
-	}
-	Skip(t, "needs real root")
 }
 
-// Ordinary skips the test when it runs as root: what it tests exists for ordinary users only. CI runs the suite as both.
+// Ordinary leaves the test to an ordinary user: what it tests exists for ordinary users only. CI runs the suite as both.
 func Ordinary(t testing.TB) {
 	t.Helper()
 	if IsRoot() {
-		t.Skip("about ordinary users: runs in the suite's other half")
+		otherHalf(t, true, "needs an ordinary user")
 	}
+}
+
+// otherHalf ends a test that is for another user: the suite's other run has it.
+func otherHalf(t testing.TB, exists bool, reason string) {
+	t.Helper()
+	if !exists {
+		Skip(t, "%s", reason)
+	}
+	t.Skipf("%s: runs in the suite's other half", reason)
 }
 
 // IsRoot reports whether this process is root of the machine and not merely of a user namespace.

@@ -47,3 +47,29 @@ func TestNeed(t *testing.T) {
 		t.Errorf("a program that is there: %q", got)
 	}
 }
+
+// TestHalves holds that a test is left out for its user only when the suite's other run has it.
+func TestHalves(t *testing.T) {
+	for _, tt := range []struct {
+		root                         bool   // what the test wants
+		ci, rootless, asRoot, asUser string // the environment, and the verdict by who runs this
+	}{
+		{true, "true", "1", "", "skip: needs real root: runs in the suite's other half"},
+		{true, "true", "", "", "fatal: may not be skipped with CI=true: needs real root"},
+		{true, "", "", "", "skip: needs real root"},
+		{false, "true", "", "skip: needs an ordinary user: runs in the suite's other half", ""},
+	} {
+		t.Setenv("CI", tt.ci)
+		t.Setenv("KIMG_TEST_ROOTLESS", tt.rootless)
+		want, ask := tt.asUser, testenv.Ordinary
+		if tt.root {
+			ask = testenv.Root
+		}
+		if testenv.IsRoot() {
+			want = tt.asRoot
+		}
+		if got := verdict(func(t testing.TB) { ask(t) }); got != want {
+			t.Errorf("%+v: %q, want %q", tt, got, want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package testimage
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"path"
 	"strings"
 )
@@ -87,20 +88,19 @@ type entry struct {
 	content string
 }
 
-// pack writes a tar that Go's writer may itself find strange.
+// pack writes a tar that Go's writer may itself find strange. It goes to memory, so it fails for a header that no tar can
+// say, which is a mistake of this package.
 func pack(entries ...entry) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
+	var err error
 	for _, e := range entries {
 		e.header.Format = tar.FormatPAX
-		if err := w.WriteHeader(&e.header); err != nil {
-			panic("testimage: " + err.Error())
-		}
-		if _, err := w.Write([]byte(e.content)); err != nil {
-			panic("testimage: " + err.Error())
-		}
+		err = errors.Join(err, w.WriteHeader(&e.header))
+		_, wrote := w.Write([]byte(e.content))
+		err = errors.Join(err, wrote)
 	}
-	if err := w.Close(); err != nil {
+	if err = errors.Join(err, w.Close()); err != nil {
 		panic("testimage: " + err.Error())
 	}
 	return b.Bytes()

@@ -506,9 +506,6 @@ func TestBombStopsBeforeTheDiskIsFull(t *testing.T) {
 
 // TestIndexIsBounded announces more names than are kept.
 func TestIndexIsBounded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes 170 MB")
-	}
 	path := filepath.Join(t.TempDir(), "x")
 	f, err := os.Create(path)
 	must(t, err)
