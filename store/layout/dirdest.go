@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -47,8 +48,11 @@ func (dirForm) check(root *os.File) error {
 	return nil
 }
 
-// dirFile matches what containers/image calls the files of a dir: image, besides version.
-var dirFile = regexp.MustCompile(`^((` + dirHex + `\.)?manifest\.json|(` + dirHex + `\.)?signature-[0-9]+|` + dirHex + `)$`)
+// dirFile matches what containers/image calls the files of a dir: image, besides version. Compiled when it is first
+// needed, as every start of the program would pay for it.
+var dirFile = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^((` + dirHex + `\.)?manifest\.json|(` + dirHex + `\.)?signature-[0-9]+|` + dirHex + `)$`)
+})
 
 const dirHex = `([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})`
 
@@ -81,7 +85,7 @@ func (f dirForm) publish(ctx context.Context, d *Destination, p *staging.Publish
 		keep[f.blob(blob, false)] = true
 	}
 	for _, e := range before {
-		if name := e.Name(); !keep[name] && e.Type().IsRegular() && dirFile.MatchString(name) {
+		if name := e.Name(); !keep[name] && e.Type().IsRegular() && dirFile().MatchString(name) {
 			if err := p.Away(filepath.Join(d.path, name)); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -22,14 +23,16 @@ const maxEntries = 10_000
 const maxName = 255
 
 // imageName is the grammar of org.opencontainers.image.ref.name (OCI image specification, annotations).
-var imageName = regexp.MustCompile(`^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*$`)
+var imageName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*$`)
+})
 
 // CheckName refuses what cannot be the name of an image in a layout. Empty is allowed: no name. Class invalid, or limit.
 func CheckName(name string) error {
 	if len(name) > maxName {
 		return kimg.Errorf(kimg.ErrLimit, "", "an image name of %d bytes, more than %d", len(name), maxName)
 	}
-	if name != "" && !imageName.MatchString(name) {
+	if name != "" && !imageName().MatchString(name) {
 		return kimg.Errorf(kimg.ErrInvalid, "", "%s cannot be the name of an image in a layout", kimg.Quote(name))
 	}
 	return nil
