@@ -70,6 +70,13 @@ var changes = map[string]func(c *changer){
 		c.remove("etc/b")
 	},
 	"small": small,
+	"thousand": func(c *changer) {
+		c.dir("srv/thousand", 0o755)
+		for i := range 1000 {
+			c.random(fmt.Sprintf("srv/thousand/%03d", i), 16<<10)
+		}
+	},
+	"thousandth": func(c *changer) { c.random("srv/thousand/500", 16<<10) },
 	"tiny": func(c *changer) {
 		for i := range 10 {
 			c.file(fmt.Sprintf("srv/tiny/%d", i), c.text(1024), 0o644)
