@@ -9,7 +9,6 @@ import (
 	"github.com/containers/storage"
 	drivers "github.com/containers/storage/drivers"
 	"github.com/containers/storage/pkg/archive"
-	"github.com/containers/storage/types"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/failpoint"
@@ -221,7 +220,9 @@ func (tx *Tx) apply(ctx context.Context, l *StagedLayer) error {
 // layerOptions asks for container ids on disk. Without them a layer would inherit the id map of a mapped parent. The only
 // place that sets id maps of layers.
 func layerOptions() *storage.LayerOptions {
-	return &storage.LayerOptions{IDMappingOptions: types.IDMappingOptions{HostUIDMapping: true, HostGIDMapping: true}}
+	var o storage.LayerOptions // field by field: the types differ between the two import paths (make podman-module)
+	o.IDMappingOptions.HostUIDMapping, o.IDMappingOptions.HostGIDMapping = true, true
+	return &o
 }
 
 // mountLabel returns the SELinux label the layer below is mounted with.
