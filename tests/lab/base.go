@@ -41,10 +41,10 @@ func SmallBase(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(TempDir(t), "base")
 	c := &changer{root: dir}
-	for _, f := range []string{"etc/a", "etc/b", "etc/c", "etc/issue", "opt/tree/x/1", "opt/tree/y/2", "usr/bin/tool", "usr/share/doc/bash/copyright"} {
+	for _, f := range []string{"etc/a", "etc/b", "etc/c", "etc/issue", "opt/tree/x/1", "opt/tree/y/2", "usr/bin/tool", "usr/share/doc/bash/copyright", "var/lib/moving/deep/file"} {
 		c.file(f, "base "+f+"\n", 0o644)
 	}
-	for _, d := range []string{"etc", "opt/tree/x", "opt/tree/y", "opt/tree", "opt", "usr/bin", "usr/share/doc/bash", "usr/share/doc", "usr/share", "usr", "srv"} {
+	for _, d := range []string{"etc", "opt/tree/x", "opt/tree/y", "opt/tree", "opt", "usr/bin", "usr/share/doc/bash", "usr/share/doc", "usr/share", "usr", "srv", "var/lib/moving/deep", "var/lib/moving", "var/lib", "var"} {
 		c.dir(d, 0o755)
 	}
 	if c.err == nil {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -69,6 +70,11 @@ var changes = map[string]func(c *changer){
 		c.random("srv/some/big", 16<<20)
 		c.remove("etc/b")
 	},
+	"frames": func(c *changer) { c.file("srv/frames", c.text(9<<20), 0o644) }, // three of zstd's, and ten blocks of gzip's
+	"moved": func(c *changer) { // what redirect_dir and metacopy are about
+		c.do("var/lib", func(p string) error { return move(filepath.Join(p, "moving"), filepath.Join(p, "moved")) })
+		c.chmod("usr/bin/tool", 0o4711)
+	},
 	"small": small,
 	"thousand": func(c *changer) {
 		c.dir("srv/thousand", 0o755)
@@ -101,6 +107,14 @@ var changes = map[string]func(c *changer){
 		c.capability("srv/data/f02")
 		c.own("srv/data/f03", 1234, 5678)
 	},
+}
+
+// move renames a directory as mv does, which copies where the kernel refuses.
+func move(from, to string) error {
+	if err := os.Rename(from, to); !errors.Is(err, unix.EXDEV) {
+		return err
+	}
+	return errors.Join(exec.Command("cp", "-a", from, to).Run(), os.RemoveAll(from))
 }
 
 // workload is the container of a busy day on a Debian root file system.
@@ -144,6 +158,7 @@ func everything(c *changer) {
 	c.file("srv/kinds/empty", "", 0o644)
 	c.file("srv/kinds/"+strings.Repeat("long-", 40), "x", 0o644)
 	c.file("srv/kinds/not\xffutf8\nline", "x", 0o644)
+	c.dir("srv/kinds/"+strings.Repeat("d", 120), 0o2755) // which fuse-overlayfs would not inherit
 	c.dir("srv/kinds/"+strings.Repeat("d", 120)+"/"+strings.Repeat("e", 120), 0o755)
 	c.file("srv/kinds/"+strings.Repeat("d", 120)+"/"+strings.Repeat("e", 120)+"/f", "x", 0o644)
 	c.symlink("/no/such/target", "srv/kinds/dangling")

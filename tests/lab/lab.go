@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +119,7 @@ func Must(t testing.TB, env []string, argv ...string) string {
 type Store struct {
 	Root, RunRoot string
 	Bin           string   // the kimg used on it
+	Storage       []string // the flags that say how it is kept; plain overlay
 	Env           []string // for every command on it
 	t             testing.TB
 }
@@ -128,7 +130,7 @@ func NewStore(t testing.TB, dir string) *Store {
 	if dir == "" {
 		dir = TempDir(t)
 	}
-	s := &Store{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Bin: Kimg(t), t: t}
+	s := &Store{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Bin: Kimg(t), Storage: []string{"--storage-driver", "overlay"}, t: t}
 	t.Cleanup(s.Unmount)
 	return s
 }
@@ -151,7 +153,7 @@ func (s *Store) Unmount() {
 
 // Args is the command line of kimg on this store.
 func (s *Store) Args(args ...string) []string {
-	return append([]string{s.Bin, "--root", s.Root, "--runroot", s.RunRoot, "--storage-driver", "overlay"}, args...)
+	return slices.Concat([]string{s.Bin, "--root", s.Root, "--runroot", s.RunRoot}, s.Storage, args)
 }
 
 // Try runs kimg and reports how it went.
@@ -179,7 +181,7 @@ func (s *Store) Peer(tool string, args ...string) string {
 }
 
 func (s *Store) peer(tool string, args ...string) []string {
-	return Unshared(append([]string{tool, "--root", s.Root, "--runroot", s.RunRoot, "--storage-driver", "overlay"}, args...)...)
+	return Unshared(slices.Concat([]string{tool, "--root", s.Root, "--runroot", s.RunRoot}, s.Storage, args)...)
 }
 
 // Reference names an image of the store for skopeo.
