@@ -88,7 +88,7 @@ func (s *Store) containerDir(id string) string {
 	return filepath.Join(s.recordDir(s.st.GraphRoot(), "containers"), id, "userdata")
 }
 
-// Containers lists every container of the store, other tools' too.
+// Containers lists every container of the store, other tools' too. Leases are none of them.
 func (s *Store) Containers(ctx context.Context) ([]*Container, error) {
 	if err := check(ctx); err != nil {
 		return nil, err
@@ -97,9 +97,11 @@ func (s *Store) Containers(ctx context.Context) ([]*Container, error) {
 	if err != nil {
 		return nil, wrap("containers", err)
 	}
-	containers := make([]*Container, len(records))
+	containers := make([]*Container, 0, len(records))
 	for i := range records {
-		containers[i] = s.container(&records[i])
+		if termsOf(&records[i]) == nil {
+			containers = append(containers, s.container(&records[i]))
+		}
 	}
 	return containers, nil
 }
@@ -110,10 +112,14 @@ func (s *Store) Container(ctx context.Context, ref string) (*Container, error) {
 		return nil, err
 	}
 	rec, err := s.st.Container(ref)
-	if err == nil && ref != "" {
+	lease := err == nil && termsOf(rec) != nil
+	if lease && (rec.ID == ref || slices.Contains(rec.Names, ref)) {
+		return nil, kimg.Errorf(kimg.ErrInvalid, ref, "is a lease and no container to work with")
+	}
+	if err == nil && ref != "" && !lease {
 		return s.container(rec), nil
 	}
-	if ref != "" && !errors.Is(err, storage.ErrContainerUnknown) {
+	if ref != "" && !lease && !errors.Is(err, storage.ErrContainerUnknown) {
 		return nil, wrap("container "+kimg.Quote(ref), err)
 	}
 	all, err := s.st.Containers()
@@ -122,7 +128,7 @@ func (s *Store) Container(ctx context.Context, ref string) (*Container, error) {
 	}
 	var candidates []string
 	for _, c := range all {
-		if isHex(ref) && strings.HasPrefix(c.ID, ref) {
+		if isHex(ref) && strings.HasPrefix(c.ID, ref) && termsOf(&c) == nil {
 			candidates = append(candidates, nameOrID(c.Names, c.ID))
 		}
 	}

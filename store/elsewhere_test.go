@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +24,16 @@ var helpers = map[string]func(ctx context.Context, s *store.Store) error{
 	"big": func(ctx context.Context, s *store.Store) error {
 		_, err := s.AddLayer(ctx, "", store.TarSource(bytes.NewReader(bigTar(childTB{}))))
 		return err
+	},
+	// hold takes a lease, says so, and waits for the end of its input.
+	"hold": func(ctx context.Context, s *store.Store) error {
+		l, err := s.Lease(ctx, store.LeaseOptions{Image: "base"})
+		if err != nil {
+			return err
+		}
+		fmt.Println(l.ID())
+		_, err = io.Copy(io.Discard, os.Stdin)
+		return errors.Join(err, l.Release(ctx))
 	},
 	// mount mounts the container "old", says so, and waits for the end of its input.
 	"mount": func(ctx context.Context, s *store.Store) error {

@@ -57,7 +57,11 @@ var operations = map[string]func(ctx context.Context, s *store.Store) error{
 		_, err := s.DeleteImage(ctx, "unused", false)
 		return err
 	},
-	"tag":          func(ctx context.Context, s *store.Store) error { _, err := s.Tag(ctx, "unused", "base"); return err },
+	"tag": func(ctx context.Context, s *store.Store) error { _, err := s.Tag(ctx, "unused", "base"); return err },
+	"lease": func(ctx context.Context, s *store.Store) error {
+		_, err := s.Lease(ctx, store.LeaseOptions{Image: "unused", Detached: true})
+		return err
+	},
 	"commit links": func(ctx context.Context, s *store.Store) error { return commitContainer(ctx, s, true) },
 	"commit copy":  func(ctx context.Context, s *store.Store) error { return commitContainer(ctx, s, false) },
 }
@@ -192,6 +196,7 @@ func (ts *testStore) run(t testing.TB, op, what string) (err error, killed bool)
 
 var (
 	randomLink = regexp.MustCompile(`(?m)^overlay/l .*\n`)
+	leaseName  = regexp.MustCompile(`kimg-lease-[0-9a-f]{12}`)
 	randomIDs  = regexp.MustCompile(`(?m)^container ([0-9a-f]{64}) \[(\S+)\] ([0-9a-f]{64})$`)
 )
 
@@ -201,6 +206,7 @@ func (ts *testStore) shape(t testing.TB) string {
 	text := ts.inventory(t)
 	links := len(randomLink.FindAllString(text, -1))
 	text = randomLink.ReplaceAllString(text, "")
+	text = leaseName.ReplaceAllString(text, "lease")
 	for _, m := range randomIDs.FindAllStringSubmatch(text, -1) {
 		text = strings.NewReplacer(m[1], "CTR-"+m[2], m[3], "RW-"+m[2]).Replace(text)
 	}

@@ -20,20 +20,19 @@ func (s *Store) Dir() copydata.Directory { return stateDir{s} }
 type stateDir struct{ s *Store }
 
 // path checks both parts before they become one: ids and names may come from anywhere.
-func (d stateDir) path(id, file string) (dir, path string, err error) {
+func (d stateDir) path(id, file string) (string, error) {
 	if err := strict.ID(id); err != nil {
-		return "", "", err
+		return "", err
 	}
 	if file == "" || file != filepath.Base(file) || file == "." || file == ".." {
-		return "", "", kimg.Errorf(kimg.ErrUnsafe, kimg.Quote(file), "not a file name")
+		return "", kimg.Errorf(kimg.ErrUnsafe, kimg.Quote(file), "not a file name")
 	}
-	dir = d.s.containerDir(id)
-	return dir, filepath.Join(dir, file), nil
+	return filepath.Join(d.s.containerDir(id), file), nil
 }
 
 // Read implements copydata.Directory. The library's own call would make the directory where there is none.
 func (d stateDir) Read(id, file string, max int64) ([]byte, error) {
-	_, path, err := d.path(id, file)
+	path, err := d.path(id, file)
 	if err != nil {
 		return nil, err
 	}
@@ -46,24 +45,34 @@ func (d stateDir) Replace(id, file string, generation uint64, data []byte) error
 	return d.replace(id, file, generation, data, nil)
 }
 
-// replace writes a state file. Writers take turns by a lock on the container's directory itself, which needs no lock file
-// and dies with them. A file that tells no generation is an error, unless aside is given, which gets it out of the way.
+// lockContainer lets those who change what belongs to a container take turns, by a lock on its directory itself, which needs
+// no lock file and dies with them. Closing the file gives it back.
+func (s *Store) lockContainer(id string) (*os.File, error) {
+	if _, err := s.st.ContainerDirectory(id); err != nil { // it makes the directory
+		return nil, err
+	}
+	lock, err := os.Open(s.containerDir(id))
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		lock.Close()
+		return nil, &os.PathError{Op: "lock", Path: s.containerDir(id), Err: err}
+	}
+	return lock, nil
+}
+
+// replace writes a state file, when it is the container's turn. A file that tells no generation is an error, unless aside is given, which gets it out of the way.
 func (d stateDir) replace(id, file string, generation uint64, data []byte, aside func(path string) error) error {
-	dir, path, err := d.path(id, file)
+	path, err := d.path(id, file)
 	if err != nil {
 		return err
 	}
-	if _, err := d.s.st.ContainerDirectory(id); err != nil { // it makes the directory
+	lock, err := d.s.lockContainer(id)
+	if err != nil {
 		return wrap("container "+id, err)
 	}
-	lock, err := os.Open(dir)
-	if err != nil {
-		return kimg.Wrap(file, err)
-	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return kimg.Wrap(file, &os.PathError{Op: "lock", Path: dir, Err: err})
-	}
 	have, err := generationOf(path)
 	if err != nil && aside != nil {
 		have, err = 0, aside(path)

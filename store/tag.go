@@ -124,7 +124,7 @@ type Deleted struct {
 }
 
 // DeleteImage removes what ref means, as podman rmi does: a name of an image that has others is only taken away; otherwise
-// the image goes, with the layers nobody else needs. An image a container was made from is class busy. An image with
+// the image goes, with the layers nobody else needs. An image a container was made from, or that somebody has a lease of, is class busy. An image with
 // several names goes by its ID only when force says so; force also lets it go by one of them.
 func (s *Store) DeleteImage(ctx context.Context, ref string, force bool) (Deleted, error) {
 	rec, name, err := s.resolve(ctx, ref)
@@ -141,9 +141,12 @@ func (s *Store) DeleteImage(ctx context.Context, ref string, force bool) (Delete
 	case name == "" && len(rec.Names) > 1 && !force:
 		return Deleted{}, kimg.Errorf(kimg.ErrBusy, rec.ID, "has several names (%s): remove them or use --force", kimg.Escape(strings.Join(rec.Names, ", "), 256))
 	}
+	if err := s.collectLeases(ctx, rec.ID); err != nil {
+		return Deleted{}, err
+	}
 	if users, err := s.containersOf(rec.ID); err != nil || len(users) > 0 {
 		if err == nil {
-			err = kimg.Errorf(kimg.ErrBusy, kimg.Escape(ref, maxReference), "containers were made from it: %s", kimg.Escape(strings.Join(users, ", "), 256))
+			err = kimg.Errorf(kimg.ErrBusy, kimg.Escape(ref, maxReference), "containers or leases use it: %s", kimg.Escape(strings.Join(users, ", "), 256))
 		}
 		return Deleted{}, err
 	}
@@ -154,7 +157,7 @@ func (s *Store) DeleteImage(ctx context.Context, ref string, force bool) (Delete
 	return Deleted{Untagged: rec.Names, ID: rec.ID, Layers: layers}, nil
 }
 
-// containersOf names the containers made from an image.
+// containersOf names the containers made from an image, and its leases.
 func (s *Store) containersOf(imageID string) ([]string, error) {
 	all, err := s.st.Containers()
 	if err != nil {

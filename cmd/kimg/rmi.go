@@ -21,12 +21,12 @@ func newRmi(a *app) *cobra.Command {
 		Use:   "rmi [flags] IMAGE…|--all",
 		Short: "Remove images, or names of images",
 		Long: `Remove images and print the ID of each. An image that has other names too loses only the name it was called by. One that a
-container is made from is not removed.`,
+container is made from, or that somebody has a lease of, is not removed.`,
 		Example: "  kimg rmi registry.example/app:1\n  kimg rmi --force 4f0c",
 		Args:    args(0, -1),
 		RunE:    a.withStore(anyNamespace, o.check, o.run),
 	}
-	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "remove every image that no container is made from")
+	cmd.Flags().BoolVarP(&o.all, "all", "a", false, "remove every image that no container is made from and nobody has a lease of")
 	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "remove images with all their names")
 	return cmd
 }
@@ -79,6 +79,15 @@ func (o *rmiOptions) find(ctx context.Context, st *store.Store, args []string) (
 		used[c.ImageID] = c.Name
 	}
 	if o.all {
+		leases, err := st.Leases(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range leases {
+			if l.State == store.LeaseActive {
+				used[l.ImageID] = l.Name
+			}
+		}
 		return unusedImages(ctx, st, used)
 	}
 	var refs []string

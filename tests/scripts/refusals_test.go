@@ -29,13 +29,13 @@ var (
 	onImage = []string{
 		"from {I}", "from --name new --cidfile dest/cid {I}", "from --name new --uidmap 0:1:10 {I}", "tag {I} new:1", "untag {I}",
 		"rmi {I}", "rmi --force {I}", "images {I}", "images --filter before={I}", "inspect --type image {I}", "inspect --raw --type image {I}",
-		"mount --image {I}", "umount --image {I}", "ps --filter ancestor={I}",
+		"lease add {I}", "mount --image {I}", "umount --image {I}", "ps --filter ancestor={I}",
 		"config --image {I} --env A=1 new:1", "history {I}", "export {I}", "tree {I}", "tree --whatrequires {I}",
 		"convert {I} dir:dest/image", "convert --format v2s1 {I} dir:dest/image", "convert --proof {I} oci:dest/image:1", "convert {I} oci-archive:dest/x.tar",
 		"convert {I} docker-archive:dest/x.tar:x:1", "convert --format v2s2 {I} new:1", "validate {I}", "validate --fast {I}",
 	}
 	onStore = []string{
-		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "from scratch",
+		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "lease ls", "lease rm --all", "from scratch",
 		"import tree new:1", "import tree.tar new:1", "import - new:1",
 	}
 )
