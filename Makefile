@@ -46,8 +46,8 @@ bench: build ## Go benchmarks, and fifty conversions against skopeo
 	go test -run='^$$' -bench=. -benchmem ./...
 	go run ./tests/bench -convert
 
-bench-compare: build ## kimg commit against the floor and buildah, paired runs
-	go run ./tests/bench
+bench-compare: build ## kimg commit against the floor and buildah, every bar (BENCH='-only WORD -rounds N -doc docs')
+	go run ./tests/bench $(BENCH)
 
 lint: ## gofmt, go vet, staticcheck
 	@bad=$$(gofmt -l $(SOURCES)); test -z "$$bad" || { echo "gofmt: $$bad" >&2; exit 1; }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"text/tabwriter"
-	"time"
 
 	"github.com/kimg/kimg/internal/testenv"
 )
@@ -76,7 +75,7 @@ func (b bench) convert(place string, rounds, coldRounds int) error {
 		if r.name == "kimg" && most > 150 {
 			note = "over 150 MiB"
 		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", r.name, ms(middle(all)), ms(all[0]), ms(all[len(all)-1]), ms(median(runs[r.name])), most, note)
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", r.name, ms(middle(all)), ms(all[0]), ms(all[len(all)-1]), ms(middle(wall(runs[r.name]))), most, note)
 	}
 	return nil
 }
@@ -132,12 +131,4 @@ func (c conversions) complete(layout string) error {
 		return fmt.Errorf("%d blobs in the layout, wanted %d", len(blobs), want)
 	}
 	return err
-}
-
-func cpu(runs []usage) (all []time.Duration) {
-	for _, u := range runs {
-		all = append(all, u.cpu)
-	}
-	slices.Sort(all)
-	return all
 }

@@ -1,6 +1,7 @@
-// Command bench compares kimg commit with the floor (tar, hash and untar in a pipe) and with the machine's buildah, and with
-// -convert kimg convert with the machine's skopeo: paired runs in alternating order, fresh content in every run, medians.
-// It prints numbers and judges nothing; a number over its bar is marked.
+// Command bench holds kimg against the bars of its table (rows.go): kimg commit against the floor (tar, hash and untar in a
+// pipe) and against the buildahs of the machine, and with -convert kimg convert against skopeo. Runs alternate, every run
+// has content of its own, medians are compared. It prints one table, met or missed, and with -doc writes docs/performance.md
+// and its chart from the same numbers. A missed bar is no failure of the program.
 package main
 
 import (
@@ -9,10 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,37 +18,30 @@ import (
 	"github.com/kimg/kimg/tests/lab"
 )
 
-// workload is what the container of a run holds, and the ratios the commit is held to.
-type workload struct {
-	name, change string
-	rounds       int
-	ofFloor      float64 // 0: the floor is not a measure here
-	ofBuildah    float64
-}
-
-var workloads = []workload{
-	{"1 GiB in 8 files", "gigabyte", 3, 1.0, 0.15},
-	{"20,000 files of 1-8 KiB", "small", 5, 2.2, 0.40},
-	{"10 files", "tiny", 11, 0, 0.6},
-}
-
 func main() {
 	lab.Main()
 	var b bench
 	flag.StringVar(&b.kimg, "kimg", "bin/kimg", "the binary to measure")
-	flag.StringVar(&b.memory, "memory", "/dev/shm", "a tmpfs: kimg --no-sync against the floor; empty: not measured")
-	flag.StringVar(&b.disk, "disk", os.TempDir(), "a disk: kimg as users run it against floor + sync -f; empty: not measured")
-	flag.BoolVar(&b.buildah, "buildah", true, "measure the machine's buildah too")
-	flag.IntVar(&b.rounds, "rounds", 0, "rounds per workload; 0: each workload's own number")
-	only := flag.String("only", "", "only workloads whose name contains this")
+	flag.StringVar(&b.memory, "memory", "/dev/shm", "a tmpfs with 8 GiB, for what is compared with --no-sync; empty: not measured")
+	flag.StringVar(&b.disk, "disk", os.TempDir(), "a disk with 25 GiB, for what is compared as users run it; empty: not measured")
+	flag.StringVar(&b.buildah, "buildah", os.Getenv("KIMG_BENCH_BUILDAH"), "more `programs` to compare with, separated by commas (default $KIMG_BENCH_BUILDAH); buildah and buildah-* of PATH are found; none: no buildah at all")
+	flag.IntVar(&b.rounds, "rounds", 0, "rounds per row; 0: each row's own number")
+	flag.StringVar(&b.doc, "doc", "", "write performance.md and performance.svg into this `directory`")
+	only := flag.String("only", "", "only rows whose name contains one of these `words`, separated by |")
+	list := flag.Bool("list", false, "list the rows, measure nothing")
 	conversions := flag.Bool("convert", false, "measure conversions instead of commits, in -memory")
 	cold := flag.Int("cold", 1, "rounds of conversions without skopeo's cache, which take minutes")
 	flag.Parse()
 	err := error(nil)
-	if *conversions {
+	switch {
+	case *conversions:
 		err = b.convert(b.memory, cmp.Or(b.rounds, 5), *cold)
-	} else {
-		err = b.run(*only)
+	case *list:
+		for _, r := range table(nil) {
+			fmt.Println(r.name)
+		}
+	default:
+		err = b.run(strings.Split(*only, "|"))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -60,143 +51,111 @@ func main() {
 
 type bench struct {
 	kimg, memory, disk string
-	buildah            bool
+	buildah, doc       string
 	rounds             int
 }
 
-func (b bench) run(only string) error {
+// run measures the rows and reports.
+func (b bench) run(words []string) error {
 	var err error
 	if b.kimg, err = filepath.Abs(b.kimg); err != nil {
 		return err
 	}
-	out := tabwriter.NewWriter(os.Stdout, 2, 8, 2, ' ', 0)
-	defer out.Flush()
-	fmt.Fprintln(out, "where\tworkload\trun\tmedian\tmin\tmax\tof floor\tof buildah\tpeak MiB\twritten MB")
-	for _, place := range []struct {
-		name, dir string
-		sync      bool
-	}{{"memory", b.memory, false}, {"disk", b.disk, true}} {
-		if place.dir == "" {
+	peers, err := findPeers(b.buildah)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	rep := &report{out: os.Stdout}
+	defer rep.remove()
+	fmt.Fprintf(rep.out, lineFormat, "work", "measured", "of", "value", "bar", "")
+	for _, r := range table(peers) {
+		dir, ok, err := b.place(r.disk)
+		if err != nil {
+			return err
+		}
+		if !ok || !anyIn(r.name, words) {
 			continue
 		}
-		var fs unix.Statfs_t
-		if err := unix.Statfs(place.dir, &fs); err != nil {
-			return fmt.Errorf("%s: %w", place.dir, err)
+		res, err := b.duel(rep, dir, r)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.name, err)
 		}
-		if (fs.Type == unix.TMPFS_MAGIC) == place.sync {
-			fmt.Fprintf(os.Stderr, "bench: %s is no %s: not measured\n", place.dir, place.name)
-			continue
-		}
-		for _, w := range workloads {
-			if !strings.Contains(w.name, only) {
+		rep.add(res)
+	}
+	rep.peak()
+	rep.details()
+	fmt.Fprintf(rep.out, "\n%d of %d bars met, %s\n", rep.met, rep.met+rep.missed, time.Since(start).Round(time.Second))
+	if b.doc == "" {
+		return nil
+	}
+	return rep.write(b.doc, machine(b, peers))
+}
+
+// place is where a row is measured; not ok: nowhere on this machine.
+func (b bench) place(disk bool) (dir string, ok bool, err error) {
+	dir = b.memory
+	if disk {
+		dir = b.disk
+	}
+	if dir == "" {
+		return "", false, nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return "", false, fmt.Errorf("%s: %w", dir, err)
+	}
+	return dir, (fs.Type == unix.TMPFS_MAGIC) != disk, nil
+}
+
+// duel measures all contenders of a row in alternating order. In memory the first round warms up and does not count.
+func (b bench) duel(rep *report, dir string, r row) (*result, error) {
+	s, err := newSite(b.kimg, dir, r)
+	if err != nil {
+		return nil, err
+	}
+	if r.disk { // deleting slows down what comes after it, for minutes on ext4: at the very end, then
+		rep.sites = append(rep.sites, s)
+	} else {
+		defer s.remove()
+	}
+	if err := s.prepare(r); err != nil {
+		return nil, err
+	}
+	res := &result{row: r, runs: map[string][]usage{}}
+	rounds, warm := cmp.Or(b.rounds, r.rounds), 1
+	if r.disk || rounds == 1 {
+		warm = 0
+	}
+	for i := range rounds + warm {
+		for j := range r.contenders {
+			c := r.contenders[j]
+			if i%2 == 1 {
+				c = r.contenders[len(r.contenders)-1-j]
+			}
+			if c.most > 0 && (i < warm || i >= c.most+warm) {
 				continue
 			}
-			if err := b.compare(out, place.name, place.dir, place.sync, w); err != nil {
-				return fmt.Errorf("%s, %s: %w", place.name, w.name, err)
-			}
-			out.Flush()
-		}
-	}
-	return b.startup(out)
-}
-
-// compare measures one workload in one place.
-func (b bench) compare(out *tabwriter.Writer, place, dir string, sync bool, w workload) error {
-	dir, err := os.MkdirTemp(dir, "kimg-bench-")
-	if err != nil {
-		return err
-	}
-	s := site{kimg: b.kimg, dir: dir, sync: sync}
-	defer s.remove()
-	if err := s.base(); err != nil {
-		return err
-	}
-	names := []string{"kimg", "floor", "buildah"}
-	if !b.buildah {
-		names = names[:2]
-	}
-	rounds := w.rounds
-	if b.rounds > 0 {
-		rounds = b.rounds
-	}
-	runs := map[string][]usage{}
-	for i := range rounds + 1 { // the first round warms up and does not count
-		order := slices.Clone(names)
-		if i%2 == 1 {
-			slices.Reverse(order)
-		}
-		for _, name := range order {
-			u, err := s.measure(name, w.change, strconv.Itoa(i))
+			u, err := c.do(s, fmt.Sprintf("r%d-%d", i, j))
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
-			if i > 0 {
-				runs[name] = append(runs[name], u)
+			if i >= warm {
+				res.runs[c.name] = append(res.runs[c.name], u)
 			}
-		}
-		if !sync { // memory is scarce and a delete there costs later runs nothing
 			if err := s.forget(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	floor, buildah := median(runs["floor"]), median(runs["buildah"])
-	for _, name := range names {
-		m, all := median(runs[name]), wall(runs[name])
-		ofFloor, ofBuildah := ratio(m, floor), ratio(m, buildah)
-		mark := func(r, bar float64) string {
-			if name == "kimg" && bar > 0 && r > bar {
-				return fmt.Sprintf("%.2f > %.2f", r, bar)
-			}
-			return fmt.Sprintf("%.2f", r)
-		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", place, w.name, s.label(name), ms(m), ms(all[0]), ms(all[len(all)-1]),
-			mark(ofFloor, w.ofFloor), mark(ofBuildah, w.ofBuildah), peak(runs[name])>>10, written(runs[name])/1000000)
-	}
-	return nil
+	return res, nil
 }
 
-// startup measures what every call costs, and the listing of many images.
-func (b bench) startup(out *tabwriter.Writer) error {
-	dir, err := os.MkdirTemp(b.memory, "kimg-bench-") // on a disk, a thousand records take a minute to make
-	if err != nil {
-		return err
-	}
-	s := site{kimg: b.kimg, dir: dir}
-	defer s.remove()
-	if err := s.base(); err != nil {
-		return err
-	}
-	if err := s.helper("many", s.root(), s.runroot(), "999"); err != nil {
-		return err
-	}
-	for _, c := range []struct {
-		name string
-		bar  time.Duration
-		args []string
-	}{{"version", 15 * time.Millisecond, []string{b.kimg, "version"}}, {"images, 1,000 of them", 60 * time.Millisecond, s.command("images")}} {
-		var runs []usage
-		for range 21 {
-			u, err := timed(nil, c.args...)
-			if err != nil {
-				return err
-			}
-			runs = append(runs, u)
+func anyIn(s string, words []string) bool {
+	for _, w := range words {
+		if strings.Contains(s, w) {
+			return true
 		}
-		m, all, note := median(runs), wall(runs), ""
-		if m > c.bar {
-			note = fmt.Sprintf("over %v", c.bar)
-		}
-		fmt.Fprintf(out, "start\t%s\tkimg\t%s\t%s\t%s\t%s\t\t%d\t\n", c.name, ms(m), ms(all[0]), ms(all[len(all)-1]), note, peak(runs)>>10)
 	}
-	return nil
-}
-
-func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
-
-func ratio(a, b time.Duration) float64 {
-	if b == 0 {
-		return 0
-	}
-	return float64(a) / float64(b)
+	return false
 }
