@@ -52,6 +52,7 @@ bench-compare: build ## kimg commit against the floor and buildah, every bar (BE
 lint: ## gofmt, go vet, staticcheck
 	@bad=$$(gofmt -l $(SOURCES)); test -z "$$bad" || { echo "gofmt: $$bad" >&2; exit 1; }
 	go vet -tags=$(TAGS),interop,powercut ./...
+	go -C docs/examples/podlike vet .
 	go run $(STATICCHECK) -tags=$(TAGS),interop,powercut ./...
 
 demo: build ## a container becomes an image, on a private store, without network

@@ -56,7 +56,7 @@ func (c countedResponse) Write(p []byte) (int, error) {
 // one file that changed when the store has the layer as it was before, and has the whole tree.
 func TestChunkedPull(t *testing.T) {
 	testenv.Root(t)
-	addr, dir := registry(t), lab.TempDir(t)
+	addr, dir := lab.Registry(t), lab.TempDir(t)
 	proxy, sent := counted(t, addr)
 	from, to := lab.NewStore(t, ""), lab.NewStore(t, dir)
 	conf := filepath.Join(dir, "registries.conf")

@@ -18,7 +18,7 @@ import (
 // hold, and has skopeo verify every blob and unpack the layers: their digests are the diff IDs then.
 func TestSkopeoReadsEveryDestination(t *testing.T) {
 	testenv.Need(t, "skopeo")
-	addr, dir := registry(t), lab.TempDir(t)
+	addr, dir := lab.Registry(t), lab.TempDir(t)
 	conf := filepath.Join(dir, "registries.conf")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = true\n", addr), 0o644); err != nil {
 		t.Fatal(err)

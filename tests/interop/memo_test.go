@@ -18,7 +18,7 @@ import (
 // TestSecondPush: what went to a registry or a layout before is neither compressed nor sent again, and skopeo unpacks it.
 func TestSecondPush(t *testing.T) {
 	testenv.Need(t, "skopeo")
-	addr, dir := registry(t), lab.TempDir(t)
+	addr, dir := lab.Registry(t), lab.TempDir(t)
 	s := lab.NewStore(t, "")
 	conf := filepath.Join(dir, "registries.conf")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = true\n", addr), 0o644); err != nil {

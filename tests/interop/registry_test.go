@@ -4,56 +4,20 @@ package interop
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/internal/testimage"
 	"github.com/kimg/kimg/tests/lab"
 )
 
-// registry runs Debian's registry on the loopback interface until the test ends and returns its host and port.
-func registry(t *testing.T) string {
-	t.Helper()
-	testenv.Need(t, "docker-registry")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	dir := lab.TempDir(t)
-	conf := filepath.Join(dir, "registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\ncompatibility: {schema1: {enabled: true}}\n", filepath.Join(dir, "data"), addr)
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := lab.Start(t, nil, "docker-registry", "serve", conf)
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	for range 200 {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return addr
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatal("the registry does not answer")
-	return ""
-}
-
 // TestRegistrySchema1: an old image is pushed to a registry that still takes schema 1, and converted from there.
 func TestRegistrySchema1(t *testing.T) {
 	testenv.Need(t, "skopeo")
-	addr, dir := registry(t), lab.TempDir(t)
+	addr, dir := lab.Registry(t), lab.TempDir(t)
 	conf := filepath.Join(dir, ".config", "containers", "registries.conf")
 	err := os.MkdirAll(filepath.Dir(conf), 0o755)
 	if err == nil {
