@@ -30,7 +30,7 @@ const Stored = -1
 // number of jobs must not.
 const blockSize = 1 << 20
 
-// maxJobs bounds the memory: the slowest level of zstd needs 50 MiB for each job.
+// maxJobs bounds the memory: zstd needs 10 to 20 MiB for each job, its slowest levels 50.
 const maxJobs = 16
 
 // CheckLevel refuses an algorithm that does not exist and a level it does not have: class invalid. The levels of gzip are
@@ -55,25 +55,60 @@ func CheckLevel(algo Compression, level int) error {
 	return nil
 }
 
-// Compress returns a writer that compresses into w with jobs goroutines (0: one per processor; never more than 16). For
-// level see [CheckLevel]. The same input, algorithm and level give the same output for any number of jobs; another release of
-// kimg may write other bytes. The caller closes the writer, also after an error: that ends its goroutines and writes the
-// tail; w stays open.
+// Compress returns a writer that compresses into w; see [Compressor].
 func Compress(w io.Writer, algo Compression, level, jobs int) (io.WriteCloser, error) {
+	c, err := NewCompressor(algo, level, jobs)
+	if err != nil {
+		return nil, err
+	}
+	return c.Writer(w)
+}
+
+// Compressor compresses several layers side by side, with goroutines and memory that they share as far as the algorithm lets them.
+type Compressor struct {
+	algo        Compression
+	level, jobs int
+	zstd        *zstdPool // of zstd
+}
+
+// NewCompressor compresses with jobs goroutines (0: one per processor; never more than 16, and one for the levels of zstd from
+// 10 on, which need 50 MiB for each). For level see [CheckLevel]. The same input, algorithm and level give the same output for
+// any number of jobs and layers; another release of kimg may write other bytes.
+func NewCompressor(algo Compression, level, jobs int) (*Compressor, error) {
 	if err := CheckLevel(algo, level); err != nil {
 		return nil, err
 	}
 	if jobs <= 0 {
 		jobs = runtime.GOMAXPROCS(0)
 	}
-	jobs = min(jobs, maxJobs)
+	c := &Compressor{algo: algo, level: level, jobs: min(jobs, maxJobs)}
+	var err error
 	switch algo {
-	case Gzip:
-		return compressGzip(w, level, jobs)
 	case Zstd:
-		return compressZstd(w, level, jobs)
+		c.zstd, err = newZstdPool(level, c.jobs)
 	case ZstdChunked:
-		return nil, kimg.Errorf(kimg.ErrUnsupported, string(algo), "is not written here")
+		err = kimg.Errorf(kimg.ErrUnsupported, string(algo), "is not written here")
+	}
+	return c, err
+}
+
+// Layers is how many layers should be written at the same time: the jobs, but two when each layer keeps them all busy and
+// takes memory.
+func (c *Compressor) Layers() int {
+	if c.algo == NoCompression || c.algo == "none" {
+		return c.jobs
+	}
+	return min(c.jobs, 2)
+}
+
+// Writer returns a writer that compresses one layer into w. The caller closes it, also after an error: that ends its goroutines
+// and writes the tail; w stays open.
+func (c *Compressor) Writer(w io.Writer) (io.WriteCloser, error) {
+	switch c.algo {
+	case Gzip:
+		return compressGzip(w, c.level, c.jobs)
+	case Zstd:
+		return c.zstd.writer(w), nil
 	}
 	return keepOpen{w}, nil
 }

@@ -16,12 +16,20 @@ const frameSize = 4 << 20
 // defaultZstd is the level of zstd when none is given: that of the zstd command.
 const defaultZstd = 3
 
+// slowZstd is the level from which on every job needs 50 MiB, so that there is one.
+const slowZstd = 10
+
+// zstdPool is what the layers that are compressed side by side share.
+type zstdPool struct {
+	enc  *zstd.Encoder
+	free chan *frame // what bounds the memory
+}
+
 // zstdWriter cuts its input into frames (RFC 8878, 3.1: a stream is any number of them), compresses them side by side and
 // writes them in order.
 type zstdWriter struct {
-	enc     *zstd.Encoder
+	*zstdPool
 	current *frame
-	free    chan *frame // what bounds the memory
 	queue   chan *frame // in the order of the input
 	done    chan error  // the writing goroutine has ended
 	failed  atomic.Pointer[error]
@@ -34,22 +42,31 @@ type frame struct {
 	ready   chan struct{} // one value: out is complete
 }
 
-func compressZstd(w io.Writer, level, jobs int) (io.WriteCloser, error) {
+func newZstdPool(level, jobs int) (*zstdPool, error) {
 	if level == 0 {
 		level = defaultZstd
+	}
+	if level >= slowZstd {
+		jobs = 1
 	}
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithWindowSize(frameSize),
 		zstd.WithEncoderConcurrency(jobs), zstd.WithEncoderCRC(true), zstd.WithZeroFrames(true))
 	if err != nil {
 		return nil, kimg.Wrap("zstd", err)
 	}
-	frames := jobs + 1 // one is filled while the others are compressed
-	z := &zstdWriter{enc: enc, free: make(chan *frame, frames), queue: make(chan *frame, frames), done: make(chan error, 1)}
+	frames := jobs + 2 // two layers fill one each while the others are compressed
+	p := &zstdPool{enc: enc, free: make(chan *frame, frames)}
 	for range frames {
-		z.free <- &frame{ready: make(chan struct{}, 1)}
+		p.free <- &frame{ready: make(chan struct{}, 1)}
 	}
+	return p, nil
+}
+
+// writer begins a stream. A writer that fills a frame needs no other one to go on, so writers never wait for each other for ever.
+func (p *zstdPool) writer(w io.Writer) *zstdWriter {
+	z := &zstdWriter{zstdPool: p, queue: make(chan *frame, cap(p.free)), done: make(chan error, 1)}
 	go z.drain(w)
-	return z, nil
+	return z
 }
 
 // Write implements io.Writer.
