@@ -10,6 +10,7 @@ import (
 
 	"github.com/containers/storage/pkg/reexec"
 
+	_ "github.com/kimg/kimg/internal/shortlife" // nothing is collected while the program starts
 	"github.com/kimg/kimg/store/userns"
 )
 

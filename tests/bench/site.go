@@ -60,7 +60,7 @@ func (s *site) prepare(r row) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(s.tree(), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.tree(), "srv"), 0o755); err != nil {
 		return err
 	}
 	if err := s.helper("change", base, "tiny"); err != nil {
