@@ -11,6 +11,7 @@ import (
 	"github.com/containers/image/v5/manifest"
 	"github.com/containers/storage"
 	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
 )
@@ -75,6 +76,16 @@ func (i *Image) Manifest(ctx context.Context) ([]byte, string, error) {
 // ManifestByDigest returns another manifest kept with the image (the same image in another format), by its digest.
 func (i *Image) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte, string, error) {
 	return i.manifestUnder(ctx, manifestKey(d))
+}
+
+// Descriptor says what the image's manifest is: its media type, digest and size in bytes.
+func (i *Image) Descriptor(ctx context.Context) (ispec.Descriptor, error) {
+	data, mediaType, err := i.Manifest(ctx)
+	if err != nil {
+		return ispec.Descriptor{}, err
+	}
+	d, err := manifest.Digest(data)
+	return ispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}, err
 }
 
 func manifestKey(d digest.Digest) string {

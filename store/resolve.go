@@ -18,13 +18,17 @@ import (
 // Resolve finds the one image ref means: an ID, a name (without a registry: first below localhost/, then the only image
 // of any registry whose name ends in it), name@digest, sha256:ID, or the beginning of an ID. Several candidates are
 // class invalid and named. A manifest list gives its instance for the platform p, or for this machine when p is nil.
-// When p is given, an image of another platform is class unsupported.
+// When p is given, an image that [convert.PlatformRank] does not let serve it is class unsupported.
 func (s *Store) Resolve(ctx context.Context, ref string, p *ispec.Platform) (*Image, error) {
 	rec, _, err := s.resolve(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	return s.instance(ctx, s.image(rec), p)
+	img := s.image(rec)
+	if img.IsList() {
+		return s.instance(ctx, img, p)
+	}
+	return img, img.fits(ctx, p)
 }
 
 // resolve finds the record ref means and, when ref is a name, the name by which it was found.
