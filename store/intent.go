@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +46,9 @@ type intentStep struct {
 	RW     string `json:"rw,omitempty"`     // id of the layer of either container
 
 	Image *intentImage `json:"image,omitempty"` // an image record that is put
+
+	Held string `json:"held,omitempty"` // id of a layer that a builder counts on, and that is removed when he is gone
+	Kept bool   `json:"kept,omitempty"` // but not this one
 
 	Delete string   `json:"delete,omitempty"` // id of an image that is removed
 	Layers []string `json:"layers,omitempty"` // its layers that go with it, top first
@@ -242,9 +246,17 @@ func readIntent(f *os.File) (intent, error) {
 	return in, nil
 }
 
-// wantedElsewhere tells whether a living change of another process or goroutine counts on a layer. Whoever asks holds
+// wantedElsewhere tells whether a living change or hold of another process or goroutine counts on a layer. Whoever asks holds
 // the layer's digest lock; a change writes its intent before it takes that lock, so the answer cannot go stale.
 func (s *Store) wantedElsewhere(id string, except *intent) (bool, error) {
+	if s.holds.has(id) {
+		return true, nil
+	}
+	return s.livingStep(except, func(st intentStep) bool { return st.Layer == id || st.Held == id })
+}
+
+// livingStep tells whether a living change or hold has a step like that; one that cannot be read may have it.
+func (s *Store) livingStep(except *intent, like func(intentStep) bool) (bool, error) {
 	files, err := s.intentFiles()
 	if err != nil {
 		return false, err
@@ -253,7 +265,7 @@ func (s *Store) wantedElsewhere(id string, except *intent) (bool, error) {
 		if except != nil && path == except.path {
 			continue
 		}
-		wanted, err := wants(path, id)
+		wanted, err := living(path, like)
 		if err != nil || wanted {
 			return wanted, err
 		}
@@ -261,7 +273,7 @@ func (s *Store) wantedElsewhere(id string, except *intent) (bool, error) {
 	return false, nil
 }
 
-func wants(path, id string) (bool, error) {
+func living(path string, like func(intentStep) bool) (bool, error) {
 	f, err := openIntent(path)
 	if f == nil {
 		return false, err
@@ -274,10 +286,5 @@ func wants(path, id string) (bool, error) {
 	if err != nil {
 		return true, nil // alive and unreadable: assume the worst
 	}
-	for _, st := range in.Steps {
-		if st.Layer == id {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(in.Steps, like), nil
 }

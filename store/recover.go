@@ -180,6 +180,8 @@ func (s *Store) stepDone(st intentStep) (done, final bool) {
 	switch {
 	case st.Layer != "":
 		return s.layerExists(st.Layer) && s.layerWhole(st.Layer), false
+	case st.Held != "":
+		return st.Kept || !s.layerExists(st.Held), false
 	case st.Create != "":
 		return s.containerExists(st.Create) && s.hasStateFile(st.Create) && s.layerWhole(st.RW), false
 	case st.Remove != "":
@@ -300,19 +302,18 @@ func (s *Store) deleteForgotten(ctx context.Context, id string) error {
 }
 
 func (s *Store) undoStep(ctx context.Context, st intentStep, in *intent) error {
-	for _, id := range []string{st.Layer, st.RW} {
+	for _, id := range []string{st.Layer, st.RW, st.Held} {
 		if err := s.dropTornLink(id); err != nil {
 			return err
 		}
 	}
 	switch {
 	case st.Layer != "":
-		unlock, err := s.lockDigest(ctx, st.DiffID)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		return s.deleteUnusedLayer(st.Layer, in)
+		return s.release(ctx, st.Layer, st.DiffID, in)
+	case st.Held != "" && st.DiffID == "":
+		return s.dropLayer(st.Held)
+	case st.Held != "" && !st.Kept:
+		return s.release(ctx, st.Held, st.DiffID, in)
 	case st.Create != "":
 		if err := s.removeContainer(ctx, st.Create); err != nil {
 			return err

@@ -131,6 +131,11 @@ func (s *Store) deleteUnusedLayer(id string, mine *intent) error {
 	if wanted, err := s.wantedElsewhere(id, mine); err != nil || wanted {
 		return err
 	}
+	return s.dropLayer(id)
+}
+
+// dropLayer removes a layer unless an image, a container or another layer needs it.
+func (s *Store) dropLayer(id string) error {
 	err := s.st.DeleteLayer(id)
 	for _, fine := range []error{storage.ErrLayerUnknown, storage.ErrNotALayer, storage.ErrLayerHasChildren, storage.ErrLayerUsedByImage, storage.ErrLayerUsedByContainer} {
 		if errors.Is(err, fine) {

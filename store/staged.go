@@ -239,10 +239,5 @@ func (s *Store) mountLabel(parent string) string {
 
 // unapply takes back a layer this change has made, unless somebody uses it by now.
 func (tx *Tx) unapply(ctx context.Context, l *StagedLayer) error {
-	unlock, err := tx.s.lockDigest(ctx, l.DiffID)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return tx.s.deleteUnusedLayer(l.ID, tx.intent)
+	return tx.s.release(ctx, l.ID, l.DiffID, tx.intent)
 }

@@ -24,6 +24,7 @@ type Store struct {
 	log    *slog.Logger
 	noSync bool
 	opened bool // by Open: intents are written and recovered
+	holds  holds
 }
 
 // Wrap uses a store that someone else opened, as it is: it is never shut down, its options are not read again, no lock
