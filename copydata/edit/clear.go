@@ -35,7 +35,13 @@ func Clear(name string) (Edit, error) {
 }
 
 func plain(name string) string {
-	name = strings.TrimSuffix(strings.NewReplacer("-", "", "_", "", ".", "").Replace(strings.ToLower(name)), "s")
+	letters := strings.Map(func(r rune) rune { // a Replacer, made for each of many comparisons, took a millisecond of every start
+		if strings.ContainsRune("-_.", r) {
+			return -1
+		}
+		return r
+	}, strings.ToLower(name))
+	name = strings.TrimSuffix(letters, "s")
 	if name == "port" {
 		return "exposedport"
 	}
