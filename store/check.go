@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -41,6 +42,10 @@ func (s *Store) Check(ctx context.Context) ([]Problem, error) {
 	add := func(kind, advice string, found map[string][]error) {
 		for _, id := range slices.Sorted(maps.Keys(found)) {
 			for _, err := range found[id] {
+				advice := advice
+				if errors.Is(err, storage.ErrLayerUnreferenced) {
+					advice = "kimg gc removes it"
+				}
 				problems = append(problems, Problem{Kind: kind, ID: id, Class: kimg.ErrDamaged, Text: err.Error(), Advice: advice})
 			}
 		}

@@ -123,9 +123,9 @@ func (s *Store) RemoveLease(ctx context.Context, ref string, force bool) (string
 	})
 }
 
-// collectLease removes a lease if it is over, still.
-func (s *Store) collectLease(ctx context.Context, id string) error {
-	return s.withLease(id, func(t *leaseTerms) error {
+// collectLease removes a lease if it is over, still, and tells whether it was.
+func (s *Store) collectLease(ctx context.Context, id string) (gone bool, err error) {
+	err = s.withLease(id, func(t *leaseTerms) error {
 		rec, err := s.st.Container(id)
 		if t == nil || err != nil {
 			return nil // somebody was faster
@@ -133,8 +133,10 @@ func (s *Store) collectLease(ctx context.Context, id string) error {
 		if state, err := s.leaseState(rec, t); err != nil || state == LeaseActive {
 			return err
 		}
+		gone = true
 		return s.endLease(ctx, id)
 	})
+	return gone, err
 }
 
 // collectLeases removes the leases of an image that are over.
@@ -142,7 +144,7 @@ func (s *Store) collectLeases(ctx context.Context, imageID string) error {
 	all, err := s.Leases(ctx)
 	for _, l := range all {
 		if err == nil && l.ImageID == imageID && l.State != LeaseActive {
-			err = s.collectLease(ctx, l.ID)
+			_, err = s.collectLease(ctx, l.ID)
 		}
 	}
 	return err

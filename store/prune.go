@@ -61,7 +61,13 @@ func staleStaging(dir string) (*os.File, error) {
 		}
 		name = "staging.lock"
 	}
-	f, err := safeopen.OpenLock(filepath.Join(dir, name))
+	f, err := safeopen.OpenReadWrite(filepath.Join(dir, name))
+	if errors.Is(err, os.ErrNotExist) && name != ownLock { // nobody can hold what is not there; making it would give the directory a new time
+		f, err = os.Open(dir)
+		if err == nil {
+			return f, nil
+		}
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil // removed meanwhile
 	}

@@ -165,15 +165,28 @@ func WriteFileAtomic(path string, data []byte, mode os.FileMode) error {
 // unfinished is how the names of temporary files for path begin.
 func unfinished(path string) string { return "." + filepath.Base(path) + ".tmp-" }
 
+// Unfinished lists what calls of [WriteFileAtomic] for path that go on, or were killed, have made.
+func Unfinished(path string) ([]string, error) {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var files []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), unfinished(path)) {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	return files, err
+}
+
 // RemoveUnfinished removes what killed calls of [WriteFileAtomic] for path have left. The caller holds a lock that everybody
 // who writes path takes.
 func RemoveUnfinished(path string) error {
-	dir := filepath.Dir(path)
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		if err == nil && strings.HasPrefix(e.Name(), unfinished(path)) {
-			err = os.Remove(filepath.Join(dir, e.Name()))
-		}
+	files, err := Unfinished(path)
+	for _, f := range files {
+		err = errors.Join(err, os.Remove(f))
 	}
 	return err
 }

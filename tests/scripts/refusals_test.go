@@ -35,7 +35,7 @@ var (
 		"convert {I} docker-archive:dest/x.tar:x:1", "convert --format v2s2 {I} new:1", "validate {I}", "validate --fast {I}",
 	}
 	onStore = []string{
-		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "lease ls", "lease rm --all", "from scratch",
+		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "lease ls", "lease rm --all", "gc", "gc --dry-run --filter until=0s", "from scratch",
 		"import tree new:1", "import tree.tar new:1", "import - new:1",
 	}
 )
