@@ -160,6 +160,9 @@ func (s *Store) unneededLayers(before time.Time) ([]storage.Layer, error) {
 		return n
 	}
 	for _, l := range layers {
+		if needed[l.ID] {
+			continue
+		}
 		wanted, err := s.wantedElsewhere(l.ID, nil)
 		if err != nil {
 			return nil, err
