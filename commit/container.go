@@ -34,14 +34,14 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 		return Result{}, err
 	}
 	defer p.close()
-	if err := measure(ctx, p.st, p.base); err != nil {
+	if err := measure(ctx, p.st, p.base, p.o.Jobs); err != nil {
 		return Result{}, err
 	}
 	links, err := p.mayLink()
 	if err != nil {
 		return Result{}, err
 	}
-	links = links && len(out.all) == 0 // the copies read the container after its layer is staged
+	links = links && len(out.all) == 0 // copies may read the container after its layer is staged
 	defer func() {
 		if cerr := out.close(); err == nil {
 			err = cerr
@@ -51,9 +51,17 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 	r = Result{Names: names, Removed: o.Remove}
 	err = st.Change(ctx, "commit", func(ctx context.Context, tx *store.Tx) error {
 		steps.begin(StepLayers)
-		staged := &upper{plan: p, links: links}
-		layer, err := tx.StageLayer(ctx, p.parent, staged)
+		how, err := out.first(ctx)
 		if err != nil {
+			return err
+		}
+		staged := &upper{plan: p, links: links}
+		var layer *store.StagedLayer
+		if _, err = out.maker.newest(ctx, p.container.LayerID, how, func(ctx context.Context, w io.Writer) (_ layerdiff.Blob, err error) {
+			staged.tar = w
+			layer, err = tx.StageLayer(ctx, p.parent, staged)
+			return staged.blob, err
+		}); err != nil {
 			return err
 		}
 		steps.begin(StepConfig)
@@ -128,6 +136,7 @@ func (p *plan) mayLink() (bool, error) {
 type upper struct {
 	plan  *plan
 	links bool
+	tar   io.Writer      // gets the tar as well
 	blob  layerdiff.Blob // what was staged
 }
 
@@ -137,7 +146,9 @@ func (u *upper) Stage(ctx context.Context, dir string) (store.Staged, error) {
 	if err != nil {
 		return store.Staged{}, err
 	}
-	u.blob, err = layerdiff.Stage(ctx, dir, tarSplit, u.plan.stack.Stack, u.plan.diff(u.links))
+	o := u.plan.diff(u.links)
+	o.Tar = u.tar
+	u.blob, err = layerdiff.Stage(ctx, dir, tarSplit, u.plan.stack.Stack, o)
 	if err != nil {
 		tarSplit.Close()
 		return store.Staged{}, err
@@ -150,6 +161,9 @@ func (u *upper) Stage(ctx context.Context, dir string) (store.Staged, error) {
 
 // Stream implements [store.LayerSource].
 func (u *upper) Stream(ctx context.Context, w io.Writer) (_ bool, err error) {
-	u.blob, err = layerdiff.Write(ctx, w, u.plan.stack.Stack, u.plan.diff(false))
+	if u.tar != io.Discard {
+		w = io.MultiWriter(w, u.tar)
+	}
+	u.blob, err = u.plan.writeNewest(ctx, w)
 	return u.blob.Empty, err
 }

@@ -54,14 +54,47 @@ func newCopies(ctx context.Context, st *store.Store, dests []types.ImageReferenc
 	return c
 }
 
-// first is the compression that is wanted first, so that the layer can be compressed while it is hashed.
-func (c *copies) first() (layerdiff.Compression, int) {
+// first is how the container's layer is put down in the pass that reads it, so that nobody has to read the container again:
+// uncompressed at a place in the file system, from where it can be compressed as well, else as the first place wants it.
+func (c *copies) first(ctx context.Context) (recipe, error) {
+	var best *oneCopy
 	for _, one := range c.all {
-		if one.made() != layerdiff.NoCompression {
-			return one.made(), c.co.Level
+		if one.takesFiles() && one.made() == layerdiff.NoCompression {
+			best = one
+			break
+		}
+		if best == nil && one.made() != layerdiff.NoCompression {
+			best = one
 		}
 	}
-	return layerdiff.NoCompression, 0
+	if best == nil {
+		return recipe{}, nil
+	}
+	if best.takesFiles() {
+		best.steps.begin(StepLayers)
+		if err := best.open(ctx, c.co); err != nil {
+			best.steps.end(err)
+			return recipe{}, best.named(err)
+		}
+	}
+	return best.recipe(c.co), nil
+}
+
+// takesFiles tells whether layers can be written to the place as they are made.
+func (c *oneCopy) takesFiles() bool {
+	return c.dest.Transport().Name() != transportDocker && c.algo != layerdiff.ZstdChunked
+}
+
+// recipe is how layers are put down for this place, which is open if it takes files.
+func (c *oneCopy) recipe(co CopyOptions) recipe {
+	r := recipe{algo: c.made()}
+	if r.algo != layerdiff.NoCompression {
+		r.level = co.Level
+	}
+	if c.takesFiles() {
+		r.into = c
+	}
+	return r
 }
 
 // made is what layers are compressed with before they are copied. containers/image writes zstd:chunked while it copies.
@@ -99,7 +132,8 @@ func (c *oneCopy) named(err error) error {
 	return kimg.Wrap(label(c.dest), err)
 }
 
-func (c *oneCopy) stage(ctx context.Context, src *source, m *maker, o Options, co CopyOptions) (err error) {
+// system is what the image library is told.
+func (c *oneCopy) system(co CopyOptions) *types.SystemContext {
 	sys := types.SystemContext{}
 	if co.System != nil {
 		sys = *co.System
@@ -111,13 +145,27 @@ func (c *oneCopy) stage(ctx context.Context, src *source, m *maker, o Options, c
 			sys.CompressionLevel = &co.Level
 		}
 	}
+	return &sys
+}
+
+// open opens the place, once.
+func (c *oneCopy) open(ctx context.Context, co CopyOptions) (err error) {
+	if c.to != nil || c.remote != nil {
+		return nil
+	}
 	if c.dest.Transport().Name() == transportDocker {
-		c.remote, err = c.dest.NewImageDestination(ctx, &sys)
+		c.remote, err = c.dest.NewImageDestination(ctx, c.system(co))
 	} else {
 		c.to, err = c.local(ctx, c.dest.Transport().Name(), co.NoSync)
 	}
 	if err != nil {
 		c.to, c.remote = nil, nil // no interfaces of nothing
+	}
+	return err
+}
+
+func (c *oneCopy) stage(ctx context.Context, src *source, m *maker, o Options, co CopyOptions) error {
+	if err := c.open(ctx, co); err != nil {
 		return err
 	}
 	// The source is the user's own container, so no policy is asked.
@@ -128,23 +176,20 @@ func (c *oneCopy) stage(ctx context.Context, src *source, m *maker, o Options, c
 		return err
 	}
 	defer func() { _ = policy.Destroy() }() // holds nothing but memory
-	err = c.copy(ctx, policy, &sys, src, m, o, co)
+	err = c.copy(ctx, policy, src, m, o, co)
 	if err != nil && m.stale() { // what was remembered is forgotten
-		err = c.copy(ctx, policy, &sys, src, m, o, co)
+		err = c.copy(ctx, policy, src, m, o, co)
 	}
 	return err
 }
 
 // copy puts the blobs of the image, in the form the destination wants.
-func (c *oneCopy) copy(ctx context.Context, policy *signature.PolicyContext, sys *types.SystemContext, src *source, m *maker, o Options, co CopyOptions) error {
-	level := co.Level
-	if c.made() == layerdiff.NoCompression {
-		level = 0
-	}
-	src, err := src.in(ctx, c.form, m, c.made(), level)
+func (c *oneCopy) copy(ctx context.Context, policy *signature.PolicyContext, src *source, m *maker, o Options, co CopyOptions) error {
+	src, err := src.in(ctx, c.form, m, c.recipe(co))
 	if err != nil {
 		return err
 	}
+	sys := c.system(co)
 	_, err = copy.Image(ctx, policy, stagedRef{c.dest, &c.staged}, src.ref, &copy.Options{
 		DestinationCtx: sys, SourceCtx: sys, MaxParallelDownloads: uint(max(o.Jobs, 0)), ForceManifestMIMEType: c.form.ManifestType(),
 	})

@@ -68,8 +68,11 @@ func Copy(ctx context.Context, st *store.Store, id string, dests []types.ImageRe
 	out := newCopies(ctx, st, dests, o, co)
 	defer out.close()
 	out.begin()
-	algo, level := out.first()
-	src, err := (&containerRef{st: st, id: c.ID, o: o}).source(ctx, out.maker, algo, level)
+	var src *source
+	how, err := out.first(ctx)
+	if err == nil {
+		src, err = (&containerRef{st: st, id: c.ID, o: o}).source(ctx, out.maker, how)
+	}
 	if err == nil {
 		defer src.Close()
 		err = out.stage(ctx, src)

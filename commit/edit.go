@@ -51,7 +51,7 @@ func edited(ctx context.Context, st *store.Store, img *store.Image, fn func(*cop
 	if source.Format == convert.DockerV2S1 {
 		base, err := img.Layers(ctx)
 		if err == nil {
-			err = measure(ctx, st, base)
+			err = measure(ctx, st, base, 0)
 		}
 		if err != nil {
 			return documents{}, err

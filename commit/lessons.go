@@ -8,7 +8,7 @@ import (
 )
 
 // learn notes what was made of a layer, for it and for the equal layers of images.
-func (m *maker) learn(ctx context.Context, layer string, b madeBlob) error {
+func (m *maker) learn(ctx context.Context, layer string, b store.KnownBlob) error {
 	equal, err := m.st.LayersWith(ctx, b.DiffID)
 	if err != nil {
 		return err
@@ -20,7 +20,7 @@ func (m *maker) learn(ctx context.Context, layer string, b madeBlob) error {
 	}
 	for _, id := range equal {
 		// Before what is to be forgotten: of two with the same settings the first counts.
-		m.lessons[id] = slices.Insert(m.lessons[id], 0, b.KnownBlob)
+		m.lessons[id] = slices.Insert(m.lessons[id], 0, b)
 	}
 	return nil
 }
@@ -59,7 +59,10 @@ func (m *maker) keep() {
 	if len(m.lessons) == 0 || m.ctx.Err() != nil {
 		return
 	}
-	if err := m.st.RememberBlobs(m.ctx, m.lessons); err != nil && m.o.Logger != nil {
+	err := m.st.RememberBlobs(m.ctx, m.lessons)
+	if err == nil {
+		clear(m.lessons)
+	} else if m.o.Logger != nil {
 		m.o.Logger.WarnContext(m.ctx, "the compressed forms of layers are not remembered", "error", err)
 	}
 }

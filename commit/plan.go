@@ -2,6 +2,7 @@ package commit
 
 import (
 	"context"
+	"io"
 	"slices"
 	"time"
 
@@ -194,21 +195,35 @@ func (p *plan) diff(links bool) layerdiff.Options {
 	}
 }
 
+// writeNewest writes what the container changed, as a tar.
+func (p *plan) writeNewest(ctx context.Context, w io.Writer) (layerdiff.Blob, error) {
+	return layerdiff.Write(ctx, w, p.stack.Stack, p.diff(false))
+}
+
 // measure fills in the sizes of layers that the store does not know, by producing them once.
-func measure(ctx context.Context, st *store.Store, layers []store.LayerInfo) error {
+func measure(ctx context.Context, st *store.Store, layers []store.LayerInfo, jobs int) error {
+	chain, sizes := make([]layerdiff.Source, len(layers)), make([]counter, len(layers))
 	for i, l := range layers {
-		if l.Size >= 0 {
-			continue
-		}
-		var n counter
-		if err := st.ExportLayer(ctx, l.ID, &n); err != nil {
-			return err
-		}
-		layers[i].Size = int64(n)
+		chain[i] = layerdiff.Source{DiffID: l.DiffID, Write: func(ctx context.Context, w io.Writer) (layerdiff.Blob, error) {
+			err := st.ExportLayer(ctx, l.ID, w)
+			return layerdiff.Blob{Size: int64(sizes[i])}, err
+		}}
 	}
-	return nil
+	blobs, err := layerdiff.WriteAll(ctx, chain, func(_ context.Context, i int) (io.WriteCloser, error) {
+		if layers[i].Size >= 0 {
+			return nil, nil
+		}
+		return &sizes[i], nil
+	}, jobs)
+	for i := range blobs {
+		if layers[i].Size < 0 {
+			layers[i].Size = blobs[i].Size
+		}
+	}
+	return err
 }
 
 type counter int64
 
 func (c *counter) Write(b []byte) (int, error) { *c += counter(len(b)); return len(b), nil }
+func (c *counter) Close() error                { return nil }

@@ -102,7 +102,8 @@ func (r *containerRef) NewImageSource(ctx context.Context, _ *types.SystemContex
 		return r.opened, nil
 	}
 	m := newMaker(ctx, r.st, r.o)
-	hashed, err := r.source(ctx, m, r.o.Compression, r.o.Level)
+	how := recipe{algo: r.o.Compression, level: r.o.Level}
+	hashed, err := r.source(ctx, m, how)
 	if err != nil {
 		m.close()
 		return nil, err
@@ -111,7 +112,7 @@ func (r *containerRef) NewImageSource(ctx context.Context, _ *types.SystemContex
 		m.close()
 		_ = hashed.Close() // ends the reading of the container, and never fails
 	}
-	s, err := hashed.in(ctx, r.o.format(), m, r.o.Compression, r.o.Level)
+	s, err := hashed.in(ctx, r.o.format(), m, how)
 	if err != nil {
 		end()
 		return nil, err

@@ -25,9 +25,8 @@ type source struct {
 	end    func() // what goes with it; may be nil
 }
 
-// source makes the pass that learns the new layer's digest and writes the documents of the uncompressed image. What the layer will be
-// compressed with is done in the same pass, unless it is likely to be known.
-func (r *containerRef) source(ctx context.Context, m *maker, algo layerdiff.Compression, level int) (s *source, err error) {
+// source makes the pass that learns the new layer's digest and puts it down, and writes the documents of the uncompressed image.
+func (r *containerRef) source(ctx context.Context, m *maker, how recipe) (s *source, err error) {
 	p, err := open(ctx, r.st, r.id, r.o)
 	if err != nil {
 		return nil, err
@@ -38,11 +37,11 @@ func (r *containerRef) source(ctx context.Context, m *maker, algo layerdiff.Comp
 			p.close()
 		}
 	}()
-	if err := measure(ctx, p.st, p.base); err != nil {
+	if err := measure(ctx, p.st, p.base, p.o.Jobs); err != nil {
 		return nil, err
 	}
 	s = &source{ref: r, plan: p, end: p.close}
-	if s.blob, err = m.newest(ctx, p, algo, level); err != nil {
+	if s.blob, err = m.newest(ctx, p.container.LayerID, how, p.writeNewest); err != nil {
 		return nil, kimg.Wrap(p.container.Name, err)
 	}
 	if s.docs, err = p.documents(s.blob, nil); err != nil {
@@ -53,7 +52,7 @@ func (r *containerRef) source(ctx context.Context, m *maker, algo layerdiff.Comp
 }
 
 // in returns the same image in another format and with its layers as they are offered: the configuration is the same in all.
-func (s *source) in(ctx context.Context, f convert.Format, m *maker, algo layerdiff.Compression, level int) (*source, error) {
+func (s *source) in(ctx context.Context, f convert.Format, m *maker, how recipe) (*source, error) {
 	p := *s.plan
 	p.o.Format, p.moved = f, nil
 	out := &source{plan: &p, blob: s.blob, maker: m}
@@ -65,10 +64,8 @@ func (s *source) in(ctx context.Context, f convert.Format, m *maker, algo layerd
 	if !s.blob.Empty {
 		out.offers = append(out.offers, &offer{layer: p.container.LayerID, diffID: s.blob.DiffID, plain: s.blob.Size, write: out.writeNewest})
 	}
-	for _, o := range out.offers {
-		if err := m.form(ctx, o, algo, level); err != nil {
-			return nil, err
-		}
+	if err := m.prepare(ctx, out.offers, how); err != nil {
+		return nil, err
 	}
 	docs, err := p.documents(s.blob, out.offers)
 	out.docs = docs
@@ -121,7 +118,7 @@ func (s *source) GetBlob(ctx context.Context, info types.BlobInfo, _ types.BlobI
 
 // writeNewest reads the container again, and fails when it is not what was hashed.
 func (s *source) writeNewest(ctx context.Context, w io.Writer) error {
-	got, err := layerdiff.Write(ctx, w, s.plan.stack.Stack, s.plan.diff(false))
+	got, err := s.plan.writeNewest(ctx, w)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package commit
 import (
 	"context"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/containers/image/v5/types"
@@ -15,6 +16,8 @@ import (
 type destination interface {
 	Has(ctx context.Context, d digest.Digest, size int64) (bool, error)
 	Put(ctx context.Context, d digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error)
+	File() (*os.File, error)
+	Keep(f *os.File, d digest.Digest, size int64) error
 	Commit(ctx context.Context, manifest []byte, mediaType string) error
 	TakeBack(ctx context.Context) error
 	Close() error

@@ -7,6 +7,7 @@
 package layerdiff
 
 import (
+	"io"
 	"log/slog"
 	"time"
 
@@ -36,6 +37,8 @@ type Options struct {
 	// Links lets Stage share the upper's files as hard links instead of copying them. Only for an upper directory that
 	// is deleted afterwards: overlay writes in place. With id maps, with Clamp, or across file systems, files are copied all the same.
 	Links bool
+
+	Tar io.Writer // gets the tar of a layer that Stage stages, as Write would write it; may be nil
 
 	Logger   *slog.Logger      // told about each layer at level debug; nil discards
 	Progress func(bytes int64) // told how many bytes of tar are done so far; called from one goroutine; may be nil

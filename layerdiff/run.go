@@ -39,7 +39,7 @@ func Stage(ctx context.Context, dir string, tarSplit io.Writer, stack view.Stack
 		return Blob{}, err
 	}
 	defer s.close()
-	return newRun(ctx, nil, tarSplit, stack, o).do(stack, s)
+	return newRun(ctx, o.Tar, tarSplit, stack, o).do(stack, s)
 }
 
 // run is one layer being written. A producer walks the tree and cuts it into batches; workers prepare batches in

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 
@@ -112,6 +113,12 @@ func (s *Store) RememberBlobs(ctx context.Context, made map[string][]KnownBlob) 
 		}
 		return nil
 	})
+}
+
+// LockBlob waits until nobody else, with this store or another process's, holds the lock for making this compressed form of a layer; DiffID, Algorithm
+// and Level say which. The wait ends when ctx does. The caller calls unlock.
+func (s *Store) LockBlob(ctx context.Context, b KnownBlob) (unlock func(), err error) {
+	return s.lockDigest(ctx, digest.FromString(fmt.Sprint("kimg-blob ", b.DiffID, " ", b.Algorithm, " ", b.Level)))
 }
 
 // LayersWith returns the ids of the layers of images that have a diffID.

@@ -143,14 +143,14 @@ func (a *Area) Put(ctx context.Context, want digest.Digest, size int64, r io.Rea
 		return "", 0, err
 	}
 	got, n, err := a.write(ctx, f, want, size, r)
+	if err == nil {
+		err = a.Keep(f, got, n)
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil {
-		err = a.keep(got, n, f.Name())
-	}
 	if err != nil {
-		return "", 0, errors.Join(err, os.Remove(f.Name()))
+		return "", 0, errors.Join(err, os.RemoveAll(f.Name()))
 	}
 	return got, n, nil
 }
@@ -182,9 +182,6 @@ func (a *Area) write(ctx context.Context, f *os.File, want digest.Digest, size i
 	case size >= 0 && n != size:
 		return "", 0, kimg.Errorf(kimg.ErrIntegrity, meter.Digest().String(), "size: %d bytes, not the declared %d", n, size)
 	}
-	if a.durable { // starts writing now what a sync will wait for
-		_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
-	}
 	if want == "" {
 		want = meter.Digest()
 	}
@@ -195,11 +192,18 @@ func tooLarge(d digest.Digest) error {
 	return kimg.Errorf(kimg.ErrLimit, d.String(), "too-big: a blob of more than %d bytes", int64(MaxBlob))
 }
 
-// keep gives a verified file the place of its digest.
-func (a *Area) keep(d digest.Digest, size int64, file string) error {
+// Keep stages a file that [Area.File] made, once it is written: the caller knows its digest and size, and closes it. Class limit: more
+// than [MaxBlob] bytes.
+func (a *Area) Keep(f *os.File, d digest.Digest, size int64) error {
+	if size > MaxBlob {
+		return tooLarge(d)
+	}
+	if a.durable { // starts writing now what a sync will wait for
+		_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := os.Rename(file, a.Path(d)); err != nil {
+	if err := os.Rename(f.Name(), a.Path(d)); err != nil {
 		return err
 	}
 	a.blobs[d] = size

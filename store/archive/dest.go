@@ -70,6 +70,18 @@ func (d *Destination) Has(ctx context.Context, want digest.Digest, size int64) (
 	return ok && have == size, errors.Join(strict.Digest(want.String()), context.Cause(ctx))
 }
 
+// File makes a file for a blob whose digest is known only when it is written; the caller closes it. What [Destination.Keep] is not
+// called for goes with Close.
+func (d *Destination) File() (*os.File, error) {
+	f, err := d.area.File()
+	return f, kimg.Wrap(d.path, err)
+}
+
+// Keep stages the blob in a file of [Destination.File]. The caller has computed the digest and size of what was written.
+func (d *Destination) Keep(f *os.File, sum digest.Digest, size int64) error {
+	return kimg.Wrap(d.path, d.area.Keep(f, sum, size))
+}
+
 // Put stages a blob. An empty digest and a negative size are not known yet; content that does not match a known one is
 // class integrity. It returns what was staged; r is read to its end.
 func (d *Destination) Put(ctx context.Context, want digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
