@@ -7,6 +7,7 @@ import (
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert/docker"
 	"github.com/kimg/kimg/internal/strict"
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -217,4 +218,15 @@ func IsImage(d ispec.Descriptor) bool {
 		e.Platform = &docker.Platform{OS: p.OS, Architecture: p.Architecture}
 	}
 	return e.isImage()
+}
+
+// IsManifest reports whether an entry of an index points at a manifest of any kind, and not at a bare blob.
+func IsManifest(d ispec.Descriptor) bool { return indexEntry{Descriptor: d}.isManifest() }
+
+// AttestationOf returns the digest of the image that an entry of an index is an attestation about; "": it is none.
+func AttestationOf(d ispec.Descriptor) digest.Digest {
+	if d.Annotations[referenceType] == "" {
+		return ""
+	}
+	return digest.Digest(d.Annotations[referenceDigest])
 }

@@ -39,6 +39,11 @@ func FuzzIndex(f *testing.F) {
 		} else {
 			oneLine(t, err)
 		}
+		if reduced, err := convert.ReduceIndex(data, func(d ispec.Descriptor) bool { return d.Platform != nil }); err != nil {
+			t.Fatal(err)
+		} else if w, err := convert.ParseIndex(reduced); err != nil || w.MediaType != v.MediaType || cmp.Diff(w.Annotations, v.Annotations, same) != "" {
+			t.Fatalf("%v in %s", err, reduced)
+		}
 		for _, to := range []convert.Format{convert.OCI, convert.DockerV2S2} {
 			out, report, err := convert.ConvertIndex(data, to, moved)
 			if err != nil {

@@ -36,6 +36,21 @@ func PlatformRank(want, have ispec.Platform) int {
 	return 2 * maxLevel
 }
 
+// For finds the image for a platform: of those that serve it best the first. Entries without a platform and those that are
+// no images serve nobody.
+func (v IndexView) For(want ispec.Platform) (best ispec.Descriptor, ok bool) {
+	rank := -1
+	for _, d := range v.Manifests {
+		if d.Platform == nil || !IsImage(d) {
+			continue
+		}
+		if r := PlatformRank(want, *d.Platform); r >= 0 && (rank < 0 || r < rank) {
+			best, rank = d, r
+		}
+	}
+	return best, rank >= 0
+}
+
 const maxLevel = 100 * 100
 
 // variantLevel orders the variants of an architecture; false for those nobody can order.

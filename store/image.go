@@ -28,7 +28,7 @@ type Image struct {
 	ID       string
 	Names    []string      // full references, not in any order of importance
 	TopLayer string        // "": an image without layers
-	Digest   digest.Digest // of the manifest the image was recorded with; may be empty
+	Digest   digest.Digest // of the manifest the image was recorded with, or of a list as it is now; may be empty
 	Digests  []digest.Digest
 	Created  time.Time
 	ReadOnly bool // lies in an additional store
@@ -46,10 +46,14 @@ type LayerInfo struct {
 }
 
 func (s *Store) image(rec *storage.Image) *Image {
-	return &Image{
+	img := &Image{
 		ID: rec.ID, Names: rec.Names, TopLayer: rec.TopLayer, Digest: rec.Digest, Digests: rec.Digests,
 		Created: rec.Created, ReadOnly: rec.ReadOnly, s: s, rec: rec,
 	}
+	if img.IsList() { // podman changes a list in place
+		img.Digest = rec.BigDataDigests[storage.ImageDigestBigDataKey]
+	}
+	return img
 }
 
 // Images lists every image of the store and the additional stores below it. Nothing but the records is read.

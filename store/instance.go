@@ -5,22 +5,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
-	"slices"
 
-	"github.com/containers/storage"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
 )
 
-const (
-	dockerListType = "application/vnd.docker.distribution.manifest.list.v2+json"
-	maxInstances   = 10_000
-)
-
-// IsList tells whether the image is a manifest list as podman keeps them.
-func (i *Image) IsList() bool { return slices.Contains(i.rec.BigDataNames, "instances.json") }
+// Record finds what ref means as [Store.Resolve] does, but a manifest list is itself.
+func (s *Store) Record(ctx context.Context, ref string) (*Image, error) {
+	rec, _, err := s.resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return s.image(rec), nil
+}
 
 // Choose is [Store.Resolve] for who takes an image of another platform as well: it returns the image with the platform that its
 // configuration states, and does not compare. Of a manifest list the entry that serves the platform best is chosen all the same.
@@ -43,46 +42,33 @@ func (s *Store) instance(ctx context.Context, img *Image, p *ispec.Platform) (*I
 	if !img.IsList() {
 		return img, nil
 	}
-	data, mediaType, err := img.Manifest(ctx)
+	data, _, err := img.Manifest(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if mediaType != ispec.MediaTypeImageIndex && mediaType != dockerListType {
-		return nil, kimg.Errorf(kimg.ErrUnsupported, img.label(), "a manifest list of type %s", kimg.Quote(mediaType))
-	}
-	var index ispec.Index
-	if err := json.Unmarshal(data, &index); err != nil {
-		return nil, kimg.Errorf(kimg.ErrInvalid, img.label(), "manifest list: %w", err)
-	}
-	if len(index.Manifests) > maxInstances {
-		return nil, kimg.Errorf(kimg.ErrLimit, img.label(), "a manifest list of %d entries, more than %d", len(index.Manifests), maxInstances)
+	v, err := listView(data)
+	if err != nil {
+		return nil, kimg.Wrap(img.label(), err)
 	}
 	want := ispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}
 	if p != nil {
 		want = *p
 	}
-	best, rank := -1, -1
-	for i, d := range index.Manifests {
-		if d.Platform == nil {
-			continue
-		}
-		if r := convert.PlatformRank(want, *d.Platform); r >= 0 && (best < 0 || r < rank) { // of equals the first
-			best, rank = i, r
-		}
-	}
-	if best < 0 {
+	d, ok := v.For(want)
+	if !ok {
 		return nil, kimg.Errorf(kimg.ErrUnsupported, img.label(), "is a manifest list without an image for %s", describe(want))
 	}
-	images, err := s.byDigest(index.Manifests[best].Digest)
+	chosen, err := s.manifestOwner(d.Digest)
 	if err != nil {
 		return nil, err
 	}
-	images = slices.DeleteFunc(images, func(i *storage.Image) bool { return i.ID == img.ID })
-	if len(images) == 0 {
-		return nil, kimg.Errorf(kimg.ErrUnsupported, img.label(), "is a manifest list whose image for %s (%s) is not in this store", describe(want), index.Manifests[best].Digest)
+	if chosen == nil {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, img.label(), "is a manifest list whose image for %s (%s) is not in this store", describe(want), d.Digest)
 	}
-	chosen := s.image(images[0])
-	chosen.indexAnnotations = index.Annotations
+	chosen.indexAnnotations = v.Annotations
+	if err := chosen.fits(ctx, d.Platform); err != nil {
+		s.log.WarnContext(ctx, "the image is not what its index says", "index", img.label(), "error", err)
+	}
 	return chosen, nil
 }
 

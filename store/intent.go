@@ -63,6 +63,7 @@ type intentImage struct {
 	Names        []string    `json:"names,omitempty"`
 	Created      time.Time   `json:"created"`
 	Before       imageBefore `json:"before"`
+	List         *listData   `json:"list,omitempty"` // the record is a manifest list
 }
 
 func (s *Store) intentDir() string { return filepath.Join(s.st.GraphRoot(), "kimg") }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containers/image/v5/manifest"
@@ -23,13 +24,30 @@ type ImageRecord struct {
 	TopLayer     string // id of the topmost layer; "": none
 	Names        []string
 	Created      time.Time
+
+	list *listData // the record is a manifest list: there is no configuration
 }
 
 // ID returns the image's ID: the hex digest of its configuration.
-func (r ImageRecord) ID() string { return digest.FromBytes(r.Config).Encoded() }
+func (r ImageRecord) ID() string {
+	if r.list != nil {
+		return r.list.ID
+	}
+	return digest.FromBytes(r.Config).Encoded()
+}
+
+// documents are what the record keeps besides manifests, by their keys.
+func (r ImageRecord) documents() map[string][]byte {
+	if r.list != nil {
+		return r.list.Documents
+	}
+	return map[string][]byte{digest.FromBytes(r.Config).String(): r.Config}
+}
 
 func (r ImageRecord) validate() error {
 	switch {
+	case r.list != nil:
+		return nil // checked when it was made
 	case len(r.Config) == 0 || len(r.Manifest) == 0:
 		return kimg.Errorf(kimg.ErrInvalid, "image", "a record needs a manifest and a configuration")
 	case len(r.Config) > maxConfig:
@@ -108,7 +126,7 @@ func (p *imagePut) intentStep() (*intentStep, error) {
 	}
 	return &intentStep{Image: &intentImage{
 		Config: p.rec.Config, Manifest: p.rec.Manifest, ManifestType: p.rec.ManifestType, TopLayer: p.rec.TopLayer,
-		Names: p.names, Created: p.rec.Created, Before: p.before,
+		Names: p.names, Created: p.rec.Created, Before: p.before, List: p.rec.list,
 	}}, nil
 }
 
@@ -155,19 +173,22 @@ func (p *imagePut) record() error {
 }
 
 func (p *imagePut) create() error {
-	config := digest.FromBytes(p.rec.Config)
 	md, err := manifest.Digest(p.rec.Manifest)
 	if err != nil {
 		return kimg.Errorf(kimg.ErrInvalid, "image "+p.rec.ID(), "manifest: %w", err)
 	}
-	_, err = p.s.st.CreateImage(p.rec.ID(), nil, p.rec.TopLayer, "", &storage.ImageOptions{
-		CreationDate: p.rec.Created, Digest: md, Metadata: "{}",
-		BigData: []storage.ImageBigDataOption{
-			{Key: config.String(), Data: p.rec.Config, Digest: config},
-			{Key: manifestKey(md), Data: p.rec.Manifest, Digest: md},
-			{Key: storage.ImageDigestBigDataKey, Data: p.rec.Manifest, Digest: md},
-		},
-	})
+	o := storage.ImageOptions{CreationDate: p.rec.Created, Digest: md, Metadata: "{}"}
+	for key, data := range p.rec.documents() {
+		o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: key, Data: data, Digest: digest.FromBytes(data)})
+	}
+	slices.SortFunc(o.BigData, func(a, b storage.ImageBigDataOption) int { return strings.Compare(a.Key, b.Key) })
+	o.BigData = append(o.BigData,
+		storage.ImageBigDataOption{Key: manifestKey(md), Data: p.rec.Manifest, Digest: md},
+		storage.ImageBigDataOption{Key: storage.ImageDigestBigDataKey, Data: p.rec.Manifest, Digest: md})
+	if p.rec.list != nil {
+		o.Metadata = listMetadata
+	}
+	_, err = p.s.st.CreateImage(p.rec.ID(), nil, p.rec.TopLayer, "", &o)
 	return err
 }
 
@@ -186,9 +207,11 @@ func (p *imagePut) amend() error {
 		return p.s.st.SetImageBigData(id, key, data, manifest.Digest)
 	}
 	// A record another tool left half-written is completed on the way.
-	if config := digest.FromBytes(p.rec.Config).String(); !slices.Contains(old.BigDataNames, config) {
-		if err := set(config, p.rec.Config); err != nil {
-			return err
+	for key, data := range p.rec.documents() {
+		if !slices.Contains(old.BigDataNames, key) || key == instancesKey {
+			if err := set(key, data); err != nil {
+				return err
+			}
 		}
 	}
 	if !slices.Contains(old.BigDataNames, manifestKey(md)) {

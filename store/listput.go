@@ -1,0 +1,123 @@
+package store
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/containers/storage"
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/strict"
+)
+
+const (
+	instancesKey = "instances.json"  // of a list's big data, as podman has it: digest -> where the instance is
+	maxInstances = 4 << 20           // bytes of it
+	maxListData  = 64 << 20          // bytes of everything a list keeps besides
+	listMetadata = `{"kimg":"list"}` // the list is ours: the instances without names go with it
+)
+
+// ListRecord is an image index as it is put into the store: in the form of podman's manifest lists, with what of it is no
+// image (attestations) kept as data.
+type ListRecord struct {
+	Names     []string
+	Index     []byte                   // an OCI index or a Docker manifest list
+	Instances map[digest.Digest]string // digest of a manifest of the index -> ID of the image of this store
+	Data      map[digest.Digest][]byte // other manifests of the index, and the blobs they name
+}
+
+// listData is what the record of a list has instead of a configuration.
+type listData struct {
+	ID        string            `json:"id"`
+	Documents map[string][]byte `json:"documents"` // by their keys
+}
+
+// PutList registers the record of a manifest list; see [Store.PutList]. Its instances are images of the store, or are
+// registered before it.
+func (tx *Tx) PutList(ctx context.Context, rec ListRecord) error {
+	put, err := tx.s.listRecord(ctx, rec)
+	if err == nil {
+		tx.PutImage(put)
+	}
+	return err
+}
+
+// PutList records an image index as it is, byte for byte, in the form of podman's manifest lists. Names move from the
+// images that had them. When the store has the list already, names, instances and data are added to it. Class integrity for
+// data of another digest, invalid for an instance that the index does not name.
+func (s *Store) PutList(ctx context.Context, rec ListRecord) (*Image, error) {
+	put, err := s.listRecord(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
+	return s.PutImage(ctx, put)
+}
+
+func (s *Store) listRecord(ctx context.Context, rec ListRecord) (ImageRecord, error) {
+	v, err := convert.ParseIndex(rec.Index)
+	if err != nil {
+		return ImageRecord{}, err
+	}
+	d := digest.FromBytes(rec.Index)
+	id, old, err := s.listID(d)
+	if err != nil {
+		return ImageRecord{}, err
+	}
+	documents := map[string][]byte{}
+	var total int
+	for d, data := range rec.Data {
+		if d.Validate() != nil || d.Algorithm().FromBytes(data) != d {
+			return ImageRecord{}, kimg.Errorf(kimg.ErrIntegrity, kimg.Quote(d.String()), "blob-digest: data of a list with another digest")
+		}
+		if total += len(data); total > maxListData {
+			return ImageRecord{}, kimg.Errorf(kimg.ErrLimit, "list "+id, "too-big: more than %d bytes besides images", maxListData)
+		}
+		documents[dataKey(v, d)] = data
+	}
+	instances := map[digest.Digest]string{"": id}
+	if old != nil {
+		known, err := s.image(old).instances(ctx)
+		if err != nil {
+			return ImageRecord{}, err
+		}
+		maps.Copy(instances, known)
+	}
+	for d, image := range rec.Instances {
+		if !slices.ContainsFunc(v.Manifests, func(m ispec.Descriptor) bool { return m.Digest == d }) || !isHexID(image) {
+			return ImageRecord{}, kimg.Errorf(kimg.ErrInvalid, kimg.Quote(d.String()), "not an instance of the index")
+		}
+		instances[d] = s.reference(image)
+	}
+	if documents[instancesKey], err = strict.Marshal(instances); err != nil {
+		return ImageRecord{}, err
+	}
+	return ImageRecord{Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, list: &listData{id, documents}}, nil
+}
+
+// listID is the ID of a list: the hex digest of its index, unless a list that has become another one has it. The record
+// comes along when there is one.
+func (s *Store) listID(d digest.Digest) (string, *storage.Image, error) {
+	for id := d.Encoded(); ; id = digest.FromString(id).Encoded() {
+		old, err := s.exactImage(id)
+		if err != nil || old == nil || old.BigDataDigests[storage.ImageDigestBigDataKey] == d {
+			return id, old, err
+		}
+	}
+}
+
+// reference names an image of this store as containers/image does.
+func (s *Store) reference(id string) string {
+	return "containers-storage:[" + s.st.GraphDriverName() + "@" + s.st.GraphRoot() + "+" + s.st.RunRoot() + "]@" + id
+}
+
+// dataKey is where a list keeps a document: a manifest where containers/image looks for it.
+func dataKey(v convert.IndexView, d digest.Digest) string {
+	if slices.ContainsFunc(v.Manifests, func(m ispec.Descriptor) bool { return m.Digest == d }) {
+		return manifestKey(d)
+	}
+	return d.String()
+}
