@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
@@ -61,7 +62,7 @@ func TestIndexAnnotationsReachTheState(t *testing.T) {
 	ctx := t.Context()
 	img := ts.addImage(t, "f", "one")
 	index, err := json.Marshal(ispec.Index{
-		MediaType: ispec.MediaTypeImageIndex, Annotations: map[string]string{"of": "index"},
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ispec.MediaTypeImageIndex, Annotations: map[string]string{"of": "index"},
 		Manifests: []ispec.Descriptor{{MediaType: ispec.MediaTypeImageManifest, Digest: img.Digest, Size: 1, Platform: &ispec.Platform{OS: "linux", Architecture: "amd64"}}},
 	})
 	must(t, err)
