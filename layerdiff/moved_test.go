@@ -177,10 +177,10 @@ func (c *container) move(from, to string) {
 }
 
 // However the kernel kept what a container did, the layer is the same, byte for byte; it is also what a comparison of the
-// two whole trees gives. The base and the layer unpacked by tar are the tree that the container saw, and so is what the view
+// two whole trees gives. The base and the layer unpacked by tar, and by umoci, are the tree that the container saw, and so is what the view
 // shows of it.
 func TestHowItWasKeptDoesNotMatter(t *testing.T) {
-	testenv.Need(t, "tar", "cp", "getfattr")
+	testenv.Need(t, "tar", "cp", "getfattr", "umoci")
 	rapid.Check(t, func(rt *rapid.T) {
 		changes := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) change {
 			return change{
@@ -288,6 +288,14 @@ func (c *container) check(rt *rapid.T, want []testimage.Item) {
 	apply(c.t, again, base)
 	apply(c.t, again, layer)
 	expect(rt, "base and layer", want, snapshot(c.t, again, false))
+	if rapid.IntRange(0, 7).Draw(rt, "umoci") == 0 { // it takes as long as everything else
+		layout, bundle := c.sub("layout"), filepath.Join(filepath.Dir(c.Merged), "bundle")
+		must(c.t, testimage.NewImage(1, testimage.ImageOptions{Tars: [][]byte{base, layer}}).WriteOCI(layout, "t"))
+		if out, err := exec.Command("umoci", "unpack", "--image", layout+":t", bundle).CombinedOutput(); err != nil {
+			rt.Fatalf("umoci: %v\n%s", err, out)
+		}
+		expect(rt, "umoci", want, snapshot(c.t, filepath.Join(bundle, "rootfs"), false))
+	}
 }
 
 // apply unpacks a layer with tar onto a tree.

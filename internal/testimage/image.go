@@ -29,7 +29,8 @@ type ImageLayer struct {
 
 // ImageOptions say how an [Image] is made. The zero value is an OCI image of one uncompressed layer.
 type ImageOptions struct {
-	Layers int // 0: 1
+	Layers int      // 0: 1
+	Tars   [][]byte // the layers themselves, base first, instead of random ones
 	Docker bool
 	Gzip   bool
 	// Change edits the configuration before it is written.
@@ -51,8 +52,13 @@ func NewImage(seed uint64, o ImageOptions) Image {
 		layerType += map[bool]string{true: ".gzip", false: "+gzip"}[o.Docker]
 	}
 	created := time.Unix(1700000000, 0).UTC().Format(time.RFC3339)
-	for i := range max(o.Layers, 1) {
-		l := ImageLayer{Tar: randomLayer(r, i)}
+	for i := range max(o.Layers, len(o.Tars), 1) {
+		var l ImageLayer
+		if o.Tars != nil {
+			l.Tar = o.Tars[i]
+		} else {
+			l.Tar = randomLayer(r, i)
+		}
 		l.Blob = l.Tar
 		if o.Gzip {
 			l.Blob = compress(l.Tar)
