@@ -1,6 +1,7 @@
 package store
 
 import (
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,40 @@ const (
 
 // Every driver containers/storage ever had: their directories mark a store as theirs.
 var knownDrivers = []string{overlay, vfs, "btrfs", "zfs", "aufs"}
+
+// driverOptions are those the drivers have, in the spelling that an option's key comes to.
+var driverOptions = map[string][]string{
+	overlay: {
+		"override_kernel_check", "mountopt", "size", "inodes", "imagestore", "additionalimagestore", "additionallayerstore",
+		"use_composefs", "mount_program", "skip_mount_home", "ignore_chown_errors", "force_mask",
+	},
+	vfs: {"imagestore", "ignore_chown_errors"},
+}
+
+// known leaves out the options that a driver does not have, which the library would refuse, and tells which. One without a value
+// is class invalid.
+func known(driver string, options []string, log *slog.Logger) (have []string, err error) {
+	for _, o := range options {
+		key, _, ok := strings.Cut(o, "=")
+		if !ok {
+			return nil, kimg.Errorf(kimg.ErrInvalid, "storage option "+kimg.Quote(o), "is not of the form KEY=VALUE")
+		}
+		prefixes, names := []string{"overlay.", "overlay2.", "."}, driverOptions[overlay] // which the library tries first
+		if driver == vfs {
+			prefixes, names = []string{"vfs.", "."}, driverOptions[vfs]
+		}
+		name := strings.ToLower(strings.TrimSpace(key))
+		for _, prefix := range prefixes {
+			name = strings.TrimPrefix(name, prefix)
+		}
+		if !slices.Contains(names, name) {
+			log.Warn("the storage option is not known and left out", "option", key, "driver", driver)
+			continue
+		}
+		have = append(have, o)
+	}
+	return have, nil
+}
 
 // driverOption finds the value of a driver option ("overlay.size=1G", ".size=1G", "size=1G") as the overlay driver
 // reads it: the last one wins.

@@ -13,8 +13,12 @@ import (
 
 // Open opens the store the options, the environment (CONTAINERS_STORAGE_CONF, STORAGE_DRIVER, STORAGE_OPTS) and
 // storage.conf name, and takes back what killed kimg processes left in it. A store this program cannot work on is
-// class unsupported with the reason, one on a read-only file system class readonly. The caller closes the store.
+// class unsupported with the reason, one on a read-only file system class readonly. Options that its driver does not have are left
+// out with a warning. The caller closes the store.
 func Open(o Options) (*Store, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	conf, err := storeOptions(o)
 	if err != nil {
 		return nil, err
@@ -28,9 +32,6 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{st: st, log: o.Logger, noSync: o.NoSync, opened: true}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
 	s.recover()
 	return s, nil
 }
@@ -75,5 +76,6 @@ func storeOptions(o Options) (types.StoreOptions, error) {
 		return conf, err
 	}
 	conf.GraphDriverName = driver
-	return conf, nil
+	conf.GraphDriverOptions, err = known(driver, conf.GraphDriverOptions, o.Logger)
+	return conf, err
 }

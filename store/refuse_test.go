@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/kimg/kimg/store"
 )
 
+// E1: a store that lacks what kimg needs is refused by name, and nothing is made.
 func TestOpenRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare string // directory that is there already
@@ -48,6 +50,35 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("something was made: %v, %v", entries, err)
 			}
 		})
+	}
+}
+
+// E2: options that the driver does not have only warn; what is no option at all is refused.
+func TestUnknownOptions(t *testing.T) {
+	for _, c := range []struct{ driver, option, warns string }{
+		{"overlay", "overlay.nonsense=1", "overlay.nonsense"}, {"overlay", "vfs.ignore_chown_errors=true", "vfs.ignore_chown_errors"},
+		{"overlay", ".Mountopt=nodev", ""}, {"overlay2", "overlay2.ignore_chown_errors=true", ""}, {"vfs", "vfs.nonsense=1", "vfs.nonsense"},
+		{"vfs", "overlay.mount_program=/x", "overlay.mount_program"}, {"vfs", ".ignore_chown_errors=true", ""},
+	} {
+		var log bytes.Buffer
+		o := store.Options{
+			Root: t.TempDir(), RunRoot: t.TempDir(), Driver: c.driver, DriverOptions: []string{c.option},
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		}
+		s, err := store.Open(o)
+		if err != nil {
+			t.Errorf("%s: %v", c.option, err)
+			continue
+		}
+		_, err = s.Storage().Shutdown(true)
+		must(t, err)
+		if strings.Contains(log.String(), "option="+c.warns) != (c.warns != "") {
+			t.Errorf("%s: %q", c.option, &log)
+		}
+		o.DriverOptions = []string{"overlay.mountopt"}
+		if s, err := store.Open(o); !errors.Is(err, kimg.ErrInvalid) {
+			t.Errorf("%+v %v", s, err)
+		}
 	}
 }
 
