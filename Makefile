@@ -9,7 +9,7 @@ BUILD       := go build -trimpath -ldflags='-s -w $(if $(VERSION),-X main.versio
 SOURCES     := $(shell git ls-files '*.go' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-rootless race interop powercut fuzz cross bench bench-compare lint demo docs clean
+.PHONY: help build test test-rootless race podman-module test-podman interop powercut fuzz cross bench bench-compare lint demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -26,6 +26,13 @@ test-rootless: ## the same tests, built once, run as an unprivileged user (USER_
 
 race: ## the tests under the race detector, which needs a C compiler
 	CGO_ENABLED=1 go test -race ./...
+
+podman-module: ## the same source as a second module, for today's podman, under bin/podman
+	podman-module/generate bin/podman
+	go -C bin/podman vet ./...
+
+test-podman: podman-module ## the tests of what touches containers/storage and containers/image, in that module
+	cd bin/podman && go test -timeout=20m ./store ./store/archive ./store/layout ./commit ./layerdiff/... ./convert/image ./tests/linked
 
 interop: build ## podman, buildah, skopeo and umoci read what kimg wrote (needs them and mmdebstrap)
 	go test -tags=$(TAGS),interop -count=1 -timeout=30m ./tests/interop
@@ -58,8 +65,9 @@ lint: ## gofmt, go vet, staticcheck
 demo: build ## a container becomes an image, on a private store, without network
 	tests/demo/demo
 
-docs: ## package documentation on the terminal
-	go doc -all .
+docs: ## docs/api.txt, what the public packages export
+	go run ./tests/api . > docs/api.txt.new
+	mv docs/api.txt.new docs/api.txt
 
 clean: ## remove what was built
 	rm -rf bin coverage

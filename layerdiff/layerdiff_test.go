@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -233,13 +234,18 @@ func TestRandomTreesRoundTrip(t *testing.T) {
 	}
 }
 
-// Without whiteouts, access lists and opaque directories a layer is byte for byte what containers/storage makes.
+// Without whiteouts, access lists and opaque directories a layer is byte for byte what containers/storage makes. The library
+// of podman's module leaves out, with a line in the log, what lies in a directory whose name is not UTF-8.
 func TestDigestEqualsLibrary(t *testing.T) {
+	narrow := strings.HasPrefix(reflect.TypeFor[archive.TarOptions]().PkgPath(), "go.podman.io/")
 	rapid.Check(t, func(rt *rapid.T) {
 		tree := testimage.Random(rapid.Uint64().Draw(rt, "seed"), rapid.IntRange(1, 60).Draw(rt, "nodes"))
 		for i := range tree {
 			delete(tree[i].Xattrs, "system.posix_acl_access")
 			delete(tree[i].Xattrs, "system.posix_acl_default")
+			if narrow {
+				tree[i].Path, tree[i].Link = strings.ToValidUTF8(tree[i].Path, "?"), strings.ToValidUTF8(tree[i].Link, "?")
+			}
 		}
 		stack := upper(t, tree)
 		data, _ := layer(t, stack, layerdiff.Options{})

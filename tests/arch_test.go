@@ -49,6 +49,7 @@ var mayImport = []row{
 	{"store/", []string{"", "internal/", "convert", "convert/docker", "copydata", "layerdiff/", "store/"}},
 	{"commit", []string{"", "internal/", "convert", "convert/docker", "copydata", "layerdiff/", "store/"}},
 	{"cmd/", []string{"", "internal/", "convert/", "copydata/", "layerdiff/", "store/", "commit", "cmd/"}},
+	{"docs/", []string{"", "convert/", "copydata/", "layerdiff/", "store/", "commit"}}, // examples: of this module in make podman-module only
 	{"tests/", []string{"", "internal/", "convert/", "copydata/", "layerdiff/", "store/", "commit", "tests/"}},
 }
 
@@ -78,7 +79,7 @@ func TestReach(t *testing.T) {
 	const userns = module + "/store/userns"
 	for _, p := range ours(t) {
 		self := rel(p.ImportPath)
-		cli := within(self, "cmd/") || within(self, "tests/")
+		cli := within(self, "cmd/") || within(self, "tests/") || within(self, "docs/")
 		bounded := self == "internal/strict"
 		testing := self == "internal/testimage"
 		for _, dep := range p.Deps {
@@ -110,7 +111,7 @@ func TestPure(t *testing.T) {
 				t.Fatalf("%s/%s: %v\n%s", os, arch, err, out)
 			}
 			for dep := range strings.Lines(string(out)) {
-				if strings.HasPrefix(dep, "github.com/containers/") {
+				if strings.HasPrefix(dep, "github.com/containers/") || strings.HasPrefix(dep, "go.podman.io/") {
 					t.Errorf("%s/%s: reaches %s", os, arch, dep)
 				}
 			}

@@ -48,9 +48,9 @@ func buildFacts() versionJSON {
 	}
 	for _, dep := range info.Deps {
 		switch dep.Path {
-		case "github.com/containers/storage", "go.podman.io/storage":
+		case "github.com/containers/storage":
 			v.Storage = dep.Version
-		case "github.com/containers/image/v5", "go.podman.io/image/v5":
+		case "github.com/containers/image/v5":
 			v.Image = dep.Version
 		}
 	}

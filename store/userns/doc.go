@@ -14,7 +14,8 @@
 //
 // From outside, the same user reaches a tree mounted in a kept namespace by the path [Outside] returns.
 //
-// Only commands import this package. A program that brings its own storage.Store is in its namespace already.
+// Commands import this package, libraries do not: none of the module reaches it. A program that enters a namespace of its own
+// before it opens its storage.Store has no use for it.
 package userns
 
 import "log/slog"
