@@ -247,7 +247,7 @@ func (x *run) prepareFile(b *batch, e *entry, fd int) error {
 	}
 	// One byte more than announced tells a file that grew.
 	content := b.buf[e.body : e.body+int(size)+1]
-	n, err := atfs.Read(fd, content)
+	n, err := atfs.Read(fd, content, size)
 	if err != nil {
 		return reading(e.path(), err)
 	}
@@ -259,7 +259,7 @@ func (x *run) prepareFile(b *batch, e *entry, fd int) error {
 	}
 	content = content[:size]
 	if x.stage != nil {
-		if err := x.stage.smallFile(e, content); err != nil {
+		if err := x.stage.smallFile(e, fd, content); err != nil {
 			return err
 		}
 	}

@@ -104,11 +104,11 @@ func (t *tree) isFileBelow(e *entry, fd, at int, scratch []byte) (bool, error) {
 func sameContent(a, b int, scratch []byte) (bool, error) {
 	half := len(scratch) / 2
 	for {
-		n, err := atfs.Read(a, scratch[:half])
+		n, err := atfs.Read(a, scratch[:half], -1)
 		if err != nil {
 			return false, err
 		}
-		m, err := atfs.Read(b, scratch[half:2*half])
+		m, err := atfs.Read(b, scratch[half:2*half], -1)
 		if err != nil {
 			return false, err
 		}

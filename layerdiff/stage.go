@@ -25,6 +25,7 @@ type stager struct {
 	links   bool        // share files of the upper as hard links
 	label   string      // SELinux label of the staging directory, for shared files
 	noClone atomic.Bool // the file system cannot share extents
+	byName  atomic.Bool // open files cannot be linked: that needs CAP_DAC_READ_SEARCH of the machine
 }
 
 const (
@@ -116,12 +117,7 @@ func (s *stager) dir(d *dir) (int, error) {
 
 // finishDir gives a staged directory its final metadata, when nothing more will be put into it.
 func (s *stager) finishDir(d *dir) error {
-	err := s.chown(d.staged, d.uid, d.gid)
-	for _, x := range d.attrs.layer {
-		if err == nil {
-			err = atfs.SetXattr(d.staged, x.Name, x.Value)
-		}
-	}
+	err := s.setOwn(d.staged, d.uid, d.gid, d.attrs.layer)
 	if err == nil {
 		err = unix.Fchmod(d.staged, d.st.Mode&0o7777)
 	}
@@ -134,11 +130,17 @@ func (s *stager) finishDir(d *dir) error {
 	return nil
 }
 
-func (s *stager) chown(fd int, uid, gid uint32) error {
-	if uid == s.uid && gid == s.gid {
-		return nil
+// setOwn gives what is staged its owner and its attributes, in this order: a change of owner takes capabilities away.
+func (s *stager) setOwn(fd int, uid, gid uint32, attrs []atfs.Xattr) (err error) {
+	if uid != s.uid || gid != s.gid {
+		err = unix.Fchown(fd, int(uid), int(gid))
 	}
-	return unix.Fchown(fd, int(uid), int(gid))
+	for _, x := range attrs {
+		if err == nil {
+			err = atfs.SetXattr(fd, x.Name, x.Value)
+		}
+	}
+	return err
 }
 
 // needsChmod reports whether a new file did not come out with its mode: special bits are set last, since a change of
@@ -160,12 +162,7 @@ func (s *stager) create(e *entry) (int, error) {
 
 // finish gives the copy of a file its metadata, after its content, and closes it.
 func (s *stager) finish(fd int, e *entry) error {
-	err := s.chown(fd, e.uid, e.gid)
-	for _, x := range e.attrs.layer {
-		if err == nil {
-			err = atfs.SetXattr(fd, x.Name, x.Value)
-		}
-	}
+	err := s.setOwn(fd, e.uid, e.gid, e.attrs.layer)
 	if err == nil && s.needsChmod(e) {
 		err = unix.Fchmod(fd, e.st.Mode&0o7777)
 	}
@@ -179,8 +176,8 @@ func (s *stager) finish(fd int, e *entry) error {
 }
 
 // smallFile stages a file whose content is at hand.
-func (s *stager) smallFile(e *entry, content []byte) error {
-	if done, err := s.share(e); done || err != nil {
+func (s *stager) smallFile(e *entry, fd int, content []byte) error {
+	if done, err := s.share(e, fd); done || err != nil {
 		return err
 	}
 	fd, err := s.create(e)
@@ -207,14 +204,20 @@ func (s *stager) clone(to, from int, size int64) bool {
 }
 
 // share stages a file as a hard link to the upper's own, when that was asked for and the file is already what the layer
-// must hold; false when it has to be copied. Files of the layers below are never shared.
-func (s *stager) share(e *entry) (bool, error) {
+// must hold; false when it has to be copied. Files of the layers below are never shared. fd is the file, open, or negative.
+func (s *stager) share(e *entry, fd int) (bool, error) {
 	if !s.links || e.at != e.dir.fd || e.marked || e.uid != e.st.Uid || e.gid != e.st.Gid || !slices.Equal(e.attrs.layer, e.attrs.raw) {
 		return false, nil
 	}
 	at, err := s.dir(e.dir)
 	if err != nil {
 		return false, err
+	}
+	if fd >= 0 && !s.byName.Load() {
+		if unix.Linkat(fd, "", at, e.name, unix.AT_EMPTY_PATH) == nil {
+			return true, s.relabel(e, at)
+		}
+		s.byName.Store(true) // and whatever else is wrong is found out below
 	}
 	switch err := unix.Linkat(e.dir.fd, e.name, at, e.name, 0); {
 	case err == unix.EXDEV || err == unix.EPERM || err == unix.EMLINK || err == unix.ENOTSUP:
@@ -232,10 +235,15 @@ func (s *stager) share(e *entry) (bool, error) {
 	if st.Ino != e.st.Ino || st.Dev != e.st.Dev {
 		return false, fail(kimg.ErrBusy, e.path(), "changed while it was read")
 	}
+	return true, s.relabel(e, at)
+}
+
+// relabel gives a shared file the label of the store's layers.
+func (s *stager) relabel(e *entry, at int) error {
 	if s.label == "" {
-		return true, nil
+		return nil
 	}
-	return true, e.staging(atfs.SetXattrAt(at, e.name, selinuxName, s.label))
+	return e.staging(atfs.SetXattrAt(at, e.name, selinuxName, s.label))
 }
 
 // link stages a further name of a file whose first name is staged at first.
@@ -259,7 +267,7 @@ func (s *stager) whiteout(e *entry) error {
 
 // node stages a symbolic link, a device or a FIFO.
 func (s *stager) node(e *entry) error {
-	if done, err := s.share(e); done || err != nil {
+	if done, err := s.share(e, -1); done || err != nil {
 		return err
 	}
 	at, err := s.dir(e.dir)

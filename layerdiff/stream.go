@@ -90,7 +90,7 @@ func (c *content) open() (err error) {
 
 // share stages the file as a hard link or, where that cannot be done, copies it after all.
 func (c *content) share() error {
-	done, err := c.m.x.stage.share(c.e)
+	done, err := c.m.x.stage.share(c.e, -1)
 	if done || err != nil {
 		return err
 	}

@@ -74,8 +74,9 @@ func ReadLink(at int, name string) (string, error) {
 	}
 }
 
-// Read reads until p is full or the file ends.
-func Read(fd int, p []byte) (n int, err error) {
+// Read reads until p is full or the file ends. A read that stops at size although there was room for more found the end of a
+// file that is said to be that long, and is not asked to find it again; a negative size says nothing.
+func Read(fd int, p []byte, size int64) (n int, err error) {
 	for n < len(p) {
 		m, err := unix.Read(fd, p[n:])
 		switch {
@@ -85,7 +86,9 @@ func Read(fd int, p []byte) (n int, err error) {
 		case m == 0:
 			return n, nil
 		default:
-			n += m
+			if n += m; int64(n) == size {
+				return n, nil
+			}
 		}
 	}
 	return n, nil

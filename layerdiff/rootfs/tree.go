@@ -180,7 +180,7 @@ func (w *walker) describe(f *file, at, fd int, base, path string, st *unix.Stat_
 func (w *walker) content(fd int) (string, error) {
 	sum := sha256.New()
 	for w.ctx.Err() == nil {
-		n, err := atfs.Read(fd, w.buf)
+		n, err := atfs.Read(fd, w.buf, -1)
 		if err != nil {
 			return "", err
 		}

@@ -12,6 +12,8 @@ import (
 // of the bytes, thousands of headers and scripts, and links. gzip makes 0.43 of it.
 func packages(c *changer) {
 	p := packer{c: c, words: vocabulary(c.r)}
+	c.dir("usr/bin", 0o755)
+	c.dir("usr/share", 0o755)
 	for i := range 12 {
 		p.file(fmt.Sprintf("usr/libexec/cc/12/program%d", i), 14<<20, 26<<20, 0o755)
 	}
