@@ -5,6 +5,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/atfs"
+	"github.com/kimg/kimg/internal/tarsplit"
 	"github.com/kimg/kimg/layerdiff/view"
 )
 
@@ -264,7 +265,7 @@ func (x *run) prepareFile(b *batch, e *entry, fd int) error {
 		}
 	}
 	if x.split != nil {
-		e.crc = crcUpdate(0, content)
+		e.crc = tarsplit.Update(0, content)
 	}
 	b.buf = append(b.buf[:e.body+int(size)], zeros[:padding(size)]...)
 	e.end = len(b.buf)

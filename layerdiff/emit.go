@@ -129,13 +129,13 @@ func (m *emitter) member(e *entry, h *header) error {
 			m.from = e.head
 		}
 		m.to = e.end
-		m.x.split.member(m.b.buf[e.head:e.body], h.dir, h.base, h.size, e.crc)
+		m.x.split.Member(m.b.buf[e.head:e.body], h.dir, h.base, h.size, e.crc)
 		return nil
 	}
 	if err := m.header(h); err != nil {
 		return err
 	}
-	m.x.split.member(m.buf, h.dir, h.base, 0, 0)
+	m.x.split.Member(m.buf, h.dir, h.base, 0, 0)
 	return nil
 }
 
@@ -214,7 +214,7 @@ func (m *emitter) finish() (Blob, error) {
 	if err != nil {
 		return Blob{}, err
 	}
-	if err := x.split.close(trailer); err != nil {
+	if err := x.split.Close(trailer); err != nil {
 		return Blob{}, kimg.Wrap("tar-split record", err)
 	}
 	m.blob.Size = x.sink.n

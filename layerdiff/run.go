@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/tarsplit"
 	"github.com/kimg/kimg/layerdiff/view"
 )
 
@@ -56,7 +57,7 @@ type run struct {
 	failed  atomic.Bool // directories are only closed from now on
 	o       Options
 	sink    *sink
-	split   *tarSplit
+	split   *tarsplit.Writer
 	stage   *stager
 	free    chan *batch
 	jobs    chan *batch
@@ -66,7 +67,7 @@ type run struct {
 
 func newRun(ctx context.Context, w, split io.Writer, stack view.Stack, o Options) *run {
 	x := &run{
-		o: o, sink: newSink(w, o.Progress), split: newTarSplit(split),
+		o: o, sink: newSink(w, o.Progress), split: tarsplit.NewWriter(split),
 		free: make(chan *batch, maxBatches), jobs: make(chan *batch, maxBatches), queue: make(chan *batch, maxBatches),
 		maxOpen: openLimit(),
 	}

@@ -69,12 +69,7 @@ func (s *stager) probe() error {
 	if len(labels) > 0 {
 		s.label = labels[0].Value
 	}
-	fd, err := atfs.Create(s.root, probeName, 0o777)
-	if err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	err = errors.Join(unix.Fstat(fd, &st), unix.Close(fd), unix.Unlinkat(s.root, probeName, 0))
+	st, err := atfs.Probe(s.root, probeName)
 	s.uid, s.gid, s.masked = st.Uid, st.Gid, 0o777&^st.Mode
 	return err
 }

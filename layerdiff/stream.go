@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/tarsplit"
 )
 
 // sparseSize is the size below which holes are not worth looking for.
@@ -65,7 +66,7 @@ func (m *emitter) stream(e *entry) (err error) {
 	if err != nil {
 		return err
 	}
-	x.split.member(m.buf, h.dir, h.base, h.size, c.crc)
+	x.split.Member(m.buf, h.dir, h.base, h.size, c.crc)
 	return x.out(zeros[:padding(h.size)])
 }
 
@@ -111,7 +112,7 @@ func (c *content) copy() error {
 			return err
 		}
 		if c.m.x.split != nil {
-			c.crc = crcUpdate(c.crc, data)
+			c.crc = tarsplit.Update(c.crc, data)
 		}
 		return c.write(data, at, hole)
 	})

@@ -14,12 +14,13 @@ import (
 )
 
 // Tx collects what a change will record. It is valid inside the stage function given to [Store.Change] only and not
-// safe for concurrent use, except for StageLayer.
+// safe for concurrent use, except for StageLayer and Prepare.
 type Tx struct {
 	s      *Store
 	steps  []step
-	mu     sync.Mutex      // guards steps and outs
+	mu     sync.Mutex      // guards steps, outs and room
 	outs   []*stagedOutput // every staging directory, cleaned up in any case
+	room   *budget         // of foreign layers; nil: none was staged
 	undo   cleanup.Stack
 	intent *intent
 	final  bool // a step that cannot be taken back is done: from now on only forward
@@ -185,7 +186,7 @@ func (tx *Tx) applyAgain(ctx context.Context, n int) error {
 }
 
 func (tx *Tx) anyExisting() bool {
-	return slices.ContainsFunc(tx.outs, func(o *stagedOutput) bool { return o.layer.Existing })
+	return slices.ContainsFunc(tx.outs, func(o *stagedOutput) bool { return o.layer != nil && o.layer.Existing })
 }
 
 // discard removes every staging directory of the change.

@@ -15,8 +15,7 @@
 //
 // # reexec
 //
-// [TarSource] unpacks in a re-executed child of this program, in a chroot. A program that uses it calls reexec.Init of
-// github.com/containers/storage/pkg/reexec as the first statement of main and returns if it says true. Without it
-// TarSource fails with class internal. So does everything that adds layers or makes containers in a vfs store; nothing else
-// in this package needs it.
+// Everything that adds layers or makes containers in a vfs store unpacks in a re-executed child of this program, in a chroot. A
+// program that does so calls reexec.Init of github.com/containers/storage/pkg/reexec as the first statement of main and returns if it
+// says true; without it such changes fail with class internal. Nothing else in this package needs it.
 package store

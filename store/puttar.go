@@ -9,6 +9,7 @@ import (
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/failpoint"
 	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/layerdiff/untar"
 )
 
 // A driver that keeps whole trees (vfs) has no staging directories: only the library can make a layer, by copying the tree
@@ -16,20 +17,23 @@ import (
 // making the layer needs nothing that can still change. A kill leaves a layer that its record calls incomplete, which the
 // library removes when it loads the store, or one that the intent names.
 
-// stageTar does the work of StageLayer in such a store.
-func (tx *Tx) stageTar(ctx context.Context, o *stagedOutput, parent string, depth int, src LayerSource) (_ *StagedLayer, err error) {
+// stageTar does the work of Prepare in such a store.
+func (tx *Tx) stageTar(ctx context.Context, o *stagedOutput, src LayerSource) (_ *StagedLayer, err error) {
 	if o.tar, err = tx.s.spoolFile(); err != nil {
 		return nil, wrap("layer", err)
 	}
-	tx.mu.Lock()
-	tx.outs = append(tx.outs, o)
-	tx.mu.Unlock()
+	tx.keep(o)
 	if err := failpoint.Here("layer.stage.begin"); err != nil {
 		return nil, err
 	}
 	w := bufio.NewWriterSize(o.tar, 1<<20)
 	m := streamio.NewMeter(w)
-	empty, err := src.Stream(ctx, m)
+	empty := false
+	if from, ok := src.(optionSource); ok {
+		err = from.stream(ctx, m, untar.Options{Take: o.take})
+	} else {
+		empty, err = src.Stream(ctx, m)
+	}
 	if err != nil {
 		return nil, wrap("", err)
 	}
@@ -39,7 +43,7 @@ func (tx *Tx) stageTar(ctx context.Context, o *stagedOutput, parent string, dept
 	if err := failpoint.Here("layer.stage.end"); err != nil {
 		return nil, err
 	}
-	return tx.staged(ctx, o, parent, depth, Staged{DiffID: m.Digest(), Size: m.Size(), Empty: empty})
+	return tx.staged(o, Staged{DiffID: m.Digest(), Size: m.Size(), Empty: empty}), nil
 }
 
 // spoolFile makes a file without a name in the store, where layers need their place anyway.

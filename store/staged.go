@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/failpoint"
+	"github.com/kimg/kimg/layerdiff/untar"
 )
 
 // This file is the only caller of containers/storage's staged-layer API, which is marked experimental upstream.
@@ -28,6 +30,7 @@ type stagedOutput struct {
 	out   *drivers.DriverWithDifferOutput
 	lock  *os.File // nil in a wrapped store
 	tar   *os.File // without a name; then out and lock are nil
+	take  func(int64) error
 }
 
 // cleanup removes the staging directory. It is called once, on success and on failure: also an applied layer leaves
@@ -45,29 +48,47 @@ func (o *stagedOutput) cleanup() error {
 
 // optionSource is a source that needs to know how the driver writes layers.
 type optionSource interface {
-	stage(ctx context.Context, dir string, o *archive.TarOptions) (Staged, error)
+	stage(ctx context.Context, dir string, o untar.Options) (Staged, error)
+	stream(ctx context.Context, w io.Writer, o untar.Options) error
 }
 
 // StageLayer does all the work of making a layer on top of parent ("" for a base; the ID of a layer of the store or of
-// one staged before in the same Tx). The layer appears when the change is recorded. When the store has the same layer
+// one placed before in the same Tx). The layer appears when the change is recorded. When the store has the same layer
 // already, that one is used then; a layer no image uses, which another tool or a crash may have left, only after its
-// content was verified. An Empty layer is not made: ID is the parent's.
+// content was verified. An Empty layer is not made: ID is the parent's. It is [Tx.Prepare] and [Tx.Place].
 func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*StagedLayer, error) {
-	if err := tx.s.canWalk(); err != nil {
+	if _, err := tx.depth(ctx, parent); err != nil {
 		return nil, err
 	}
-	depth, err := tx.depth(ctx, parent)
+	l, err := tx.Prepare(ctx, src)
+	if err == nil {
+		err = tx.Place(ctx, parent, l)
+	}
 	if err != nil {
 		return nil, err
 	}
-	o := &stagedOutput{s: tx.s}
+	return l, nil
+}
+
+// Prepare does what making a layer needs without knowing what it will lie on: several layers of an image can be prepared at the same
+// time. Of the result only DiffID, Size and Empty are set. Until it is placed nothing comes of it.
+func (tx *Tx) Prepare(ctx context.Context, src LayerSource) (*StagedLayer, error) {
+	if err := tx.s.canWalk(); err != nil {
+		return nil, err
+	}
+	tx.mu.Lock()
+	if tx.room == nil {
+		tx.room = newBudget(tx.s.imageRoot())
+	}
+	o := &stagedOutput{s: tx.s, take: tx.room.layer()}
+	tx.mu.Unlock()
 	if tx.s.st.GraphDriverName() != overlay {
-		return tx.stageTar(ctx, o, parent, depth, src)
+		return tx.stageTar(ctx, o, src)
 	}
 	var staged Staged
 	out, err := tx.s.st.PrepareStagedLayer(&drivers.ApplyDiffWithDifferOpts{}, differ(func(dir string, opts *archive.TarOptions) (drivers.DriverWithDifferOutput, error) {
 		var err error
-		if staged, err = o.fill(ctx, dir, parent, src, opts); err != nil && staged.TarSplit != nil {
+		if staged, err = o.fill(ctx, dir, src, opts); err != nil && staged.TarSplit != nil {
 			staged.TarSplit.Close()
 			staged.TarSplit = nil
 		}
@@ -79,9 +100,7 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 	if out != nil && out.Target != "" {
 		o.out = out
 		// On an error of its own the library has dropped its lock; the directory is ours to remove all the same.
-		tx.mu.Lock()
-		tx.outs = append(tx.outs, o)
-		tx.mu.Unlock()
+		tx.keep(o)
 	}
 	if err != nil {
 		return nil, wrap("", err)
@@ -89,19 +108,40 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 	if err := staged.DiffID.Validate(); !staged.Empty && (err != nil || staged.TarSplit == nil) {
 		return nil, kimg.Errorf(kimg.ErrInternal, "layer", "the source gave no digest or no tar-split record")
 	}
-	return tx.staged(ctx, o, parent, depth, staged)
+	return tx.staged(o, staged), nil
 }
 
-// staged registers what was staged as a step of the change.
-func (tx *Tx) staged(ctx context.Context, o *stagedOutput, parent string, depth int, staged Staged) (*StagedLayer, error) {
-	l := &StagedLayer{ID: parent, Parent: parent, DiffID: staged.DiffID, Size: staged.Size, Empty: staged.Empty, out: o, depth: depth + 1}
-	o.layer = l
-	if l.Empty {
-		return l, nil
+// keep makes sure that what was staged is removed in the end.
+func (tx *Tx) keep(o *stagedOutput) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.outs = append(tx.outs, o)
+}
+
+func (tx *Tx) staged(o *stagedOutput, s Staged) *StagedLayer {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	o.layer = &StagedLayer{DiffID: s.DiffID, Size: s.Size, Empty: s.Empty, out: o}
+	return o.layer
+}
+
+// Place puts a prepared layer on top of parent, as [Tx.StageLayer] says, and makes it a step of the change.
+func (tx *Tx) Place(ctx context.Context, parent string, l *StagedLayer) error {
+	depth, err := tx.depth(ctx, parent)
+	if err != nil {
+		return err
 	}
-	l.ID = layerID(parent, l.DiffID)
+	tx.mu.Lock()
+	l.ID, l.Parent, l.depth = parent, parent, depth+1
+	if !l.Empty {
+		l.ID = layerID(parent, l.DiffID)
+	}
+	tx.mu.Unlock()
+	if l.Empty {
+		return nil
+	}
 	if err := tx.lookForExisting(ctx, l); err != nil {
-		return nil, err
+		return err
 	}
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
@@ -110,7 +150,7 @@ func (tx *Tx) staged(ctx context.Context, o *stagedOutput, parent string, depth 
 		intent: func() (*intentStep, error) { return &intentStep{Layer: l.ID, DiffID: l.DiffID}, nil },
 		do:     func(ctx context.Context) error { return tx.apply(ctx, l) },
 	})
-	return l, nil
+	return nil
 }
 
 // depth counts the layers up to parent, and refuses another one on top of too many: overlay could not mount them.
@@ -138,7 +178,7 @@ func (tx *Tx) depth(ctx context.Context, parent string) (int, error) {
 
 // fill lets the source write into the staging directory and keeps the mode the driver gave it: a tar's own entry for
 // the root directory does not count.
-func (o *stagedOutput) fill(ctx context.Context, dir, parent string, src LayerSource, opts *archive.TarOptions) (Staged, error) {
+func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, opts *archive.TarOptions) (Staged, error) {
 	if o.s.opened {
 		f, err := os.OpenFile(filepath.Join(filepath.Dir(dir), ownLock), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
@@ -158,7 +198,10 @@ func (o *stagedOutput) fill(ctx context.Context, dir, parent string, src LayerSo
 	}
 	var staged Staged
 	if from, ok := src.(optionSource); ok {
-		staged, err = from.stage(ctx, dir, opts)
+		staged, err = from.stage(ctx, dir, untar.Options{
+			UserNS: opts.InUserNS, KeepMarks: opts.WhiteoutFormat != archive.OverlayWhiteoutFormat, IgnoreOwners: opts.IgnoreChownErrors,
+			Take: o.take, Log: o.s.log,
+		})
 	} else {
 		staged, err = src.Stage(ctx, dir)
 	}

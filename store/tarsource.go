@@ -5,98 +5,56 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 
-	"github.com/containers/storage/pkg/archive"
-	"github.com/containers/storage/pkg/chrootarchive"
 	"github.com/containers/storage/pkg/unshare"
-	"github.com/vbatts/tar-split/tar/asm"
-	tarsplit "github.com/vbatts/tar-split/tar/storage"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/compression"
 	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/layerdiff/untar"
 )
 
-// maxLayerSize is the largest uncompressed layer, in bytes (failure model).
-const maxLayerSize = 64 << 30
-
 // TarSource returns a layer made of a tar someone else wrote: plain, or compressed with gzip, zstd, bzip2 or xz, by its first
-// bytes. It is unpacked in a chroot, in a re-executed child of this program (see the package's documentation). Members
-// that choose a path or an attribute they must not are class unsafe, a stream cut short is class integrity. The
-// stream is read once: the source can be staged or streamed one time.
+// bytes. Package untar says how it is unpacked and what is refused; a store of whole trees lets the library unpack what was checked.
+// The stream is read once: the source can be staged or streamed one time.
 func TarSource(r io.Reader) LayerSource { return &tarSource{r: r} }
 
 type tarSource struct{ r io.Reader }
 
 // Stream implements LayerSource.
 func (t *tarSource) Stream(ctx context.Context, w io.Writer) (bool, error) {
+	return false, t.stream(ctx, w, untar.Options{Take: newBudget("").layer()})
+}
+
+func (t *tarSource) stream(ctx context.Context, w io.Writer, o untar.Options) error {
 	plain, err := t.plain(ctx)
-	if err != nil {
-		return false, err
+	if err == nil {
+		err = tarError(untar.Copy(ctx, w, plain, o))
 	}
-	c := checkTar(ctx, plain)
-	_, err = io.Copy(w, c)
-	if cerr := c.Close(); cerr != nil {
-		err = cerr // why the stream ended says more than that it ended
-	}
-	if err != nil {
-		err = tarError(err)
-	}
-	return false, err
+	return err
 }
 
 // Stage implements LayerSource with the settings of a plain overlay store.
 func (t *tarSource) Stage(ctx context.Context, dir string) (Staged, error) {
-	return t.stage(ctx, dir, &archive.TarOptions{WhiteoutFormat: archive.OverlayWhiteoutFormat, InUserNS: unshare.IsRootless()})
+	return t.stage(ctx, dir, untar.Options{UserNS: unshare.IsRootless(), Take: newBudget("").layer(), Log: slog.New(slog.DiscardHandler)})
 }
 
-// stage passes each byte once through everything: decompress, check the members, sha256, tar-split, unpack.
-func (t *tarSource) stage(ctx context.Context, dir string, o *archive.TarOptions) (_ Staged, err error) {
+func (t *tarSource) stage(ctx context.Context, dir string, o untar.Options) (Staged, error) {
 	plain, err := t.plain(ctx)
 	if err != nil {
 		return Staged{}, err
 	}
-	record, err := TarSplitFile(dir)
-	if err != nil {
-		return Staged{}, errors.Join(err, plain.Close())
-	}
-	defer func() {
-		if err != nil {
-			record.Close()
-		}
-	}()
-	owners := newOwners()
-	checked := checkTar(ctx, plain)
-	checked.owners = owners
-	packed := bufio.NewWriterSize(record, 256<<10)
-	meter := streamio.NewMeter(nil)
-	split, done, err := asm.NewInputTarStreamWithDone(io.TeeReader(checked, meter), tarsplit.NewJSONPacker(packed), nil)
-	if err != nil {
-		return Staged{}, errors.Join(err, checked.Close())
-	}
-	err = unpack(split, dir, o)
-	if err == nil {
-		_, err = io.Copy(io.Discard, split) // the padding after the last member belongs to the digest
-	}
-	split.Close() // lets the others stop when unpacking stopped early
-	if cerr := checked.Close(); cerr != nil {
-		err = cerr // why the stream ended says more than that it ended
-	}
-	if derr := <-done; err == nil {
-		err = derr
-	}
-	if err == nil {
-		err = packed.Flush()
-	}
+	o.Record = func() (*os.File, error) { return TarSplitFile(dir) }
+	r, err := untar.Unpack(ctx, dir, plain, o)
 	if err != nil {
 		return Staged{}, tarError(err)
 	}
-	uids, gids := owners.lists()
-	return Staged{DiffID: meter.Digest(), Size: meter.Size(), UIDs: uids, GIDs: gids, TarSplit: record}, nil
+	return Staged{DiffID: r.DiffID, Size: r.Size, UIDs: r.UIDs, GIDs: r.GIDs, TarSplit: r.Record}, nil
 }
 
 // plain removes the compression.
@@ -116,16 +74,6 @@ func (t *tarSource) plain(ctx context.Context) (io.ReadCloser, error) {
 		return nil, tarError(err)
 	}
 	return plain, nil
-}
-
-// unpack runs the library's chrooted untar. Its re-execution panics in programs that have not prepared for it.
-func unpack(r io.Reader, dir string, o *archive.TarOptions) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = kimg.Errorf(kimg.ErrInternal, "layer", "cannot unpack: %v (see package store about reexec.Init)", p)
-		}
-	}()
-	return unpackError(chrootarchive.UntarUncompressed(r, dir, o))
 }
 
 // unpackError gives a failure of the library's unpacking its class.
@@ -148,6 +96,9 @@ func unpackError(err error) error {
 
 // tarError gives what the parts of the pipeline report its class. What has none comes from reading the stream.
 func tarError(err error) error {
+	if err == nil {
+		return nil
+	}
 	if c := kimg.ClassOf(err); c != kimg.ErrInternal {
 		return err
 	}

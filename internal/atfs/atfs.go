@@ -59,6 +59,38 @@ func Create(at int, name string, mode uint32) (int, error) {
 	return openat(at, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|openFlags, mode)
 }
 
+// Probe tells how the kernel makes a new file with mode 0777 in a directory: whose it is, and its mode, which has the say of
+// the process's umask. Asking once saves asking for every file. The name must not be taken; it is free again afterwards.
+func Probe(at int, name string) (st unix.Stat_t, err error) {
+	fd, err := Create(at, name, 0o777)
+	if err != nil {
+		return st, err
+	}
+	return st, errors.Join(unix.Fstat(fd, &st), unix.Close(fd), unix.Unlinkat(at, name, 0))
+}
+
+// OpenBelow opens a directory by a path of several names, below the open directory at. A link anywhere in it is ELOOP.
+func OpenBelow(at int, path string) (int, error) {
+	return openat2(at, path, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
+}
+
+// OpenInRoot is OpenBelow that follows links as a process does whose root is the open directory: they never lead out of it.
+func OpenInRoot(root int, path string) (int, error) {
+	return openat2(root, path, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+}
+
+func openat2(at int, path string, resolve uint64) (fd int, err error) {
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolve}
+	err = retry(func() error {
+		fd, err = unix.Openat2(at, path, &how)
+		if err == unix.EAGAIN { // something was renamed meanwhile
+			return unix.EINTR
+		}
+		return err
+	})
+	return fd, err
+}
+
 // Lstat describes a name.
 func Lstat(at int, name string, st *unix.Stat_t) error {
 	return retry(func() error { return unix.Fstatat(at, name, st, unix.AT_SYMLINK_NOFOLLOW) })

@@ -40,7 +40,7 @@ func HostileTars(canary string) []Hostile {
 	}
 	overlay := func(name, attr, value string) entry {
 		e := file(name, "x")
-		e.header.PAXRecords = map[string]string{"SCHILY.xattr." + attr: value}
+		e.Header.PAXRecords = map[string]string{"SCHILY.xattr." + attr: value}
 		return e
 	}
 	good := pack(file("a", "first"), file("b", "second"))
@@ -83,10 +83,16 @@ func HostileTars(canary string) []Hostile {
 	}
 }
 
-type entry struct {
-	header  tar.Header
-	content string
+// Member is one member of a tar. Size must be that of the content.
+type Member struct {
+	Header  tar.Header
+	Content string
 }
+
+// PackTar returns a tar that Go's writer may itself find strange, in the PAX format.
+func PackTar(members ...Member) []byte { return pack(members...) }
+
+type entry = Member
 
 // pack writes a tar that Go's writer may itself find strange. It goes to memory, so it fails for a header that no tar can
 // say, which is a mistake of this package.
@@ -95,9 +101,9 @@ func pack(entries ...entry) []byte {
 	w := tar.NewWriter(&b)
 	var err error
 	for _, e := range entries {
-		e.header.Format = tar.FormatPAX
-		err = errors.Join(err, w.WriteHeader(&e.header))
-		_, wrote := w.Write([]byte(e.content))
+		e.Header.Format = tar.FormatPAX
+		err = errors.Join(err, w.WriteHeader(&e.Header))
+		_, wrote := w.Write([]byte(e.Content))
 		err = errors.Join(err, wrote)
 	}
 	if err = errors.Join(err, w.Close()); err != nil {

@@ -1,4 +1,4 @@
-package layerdiff
+package tarsplit
 
 import "encoding/binary"
 
@@ -11,8 +11,8 @@ import "encoding/binary"
 // A word loaded little-endian holds 64 coefficients, the lowest bit the highest power, so that multiplying by x^k is a
 // shift right by k and what falls out belongs to the word before. Eight words are carried forward by 512 bits at a time.
 
-// crcUpdate returns the checksum of what crc covers followed by p.
-func crcUpdate(crc uint64, p []byte) uint64 {
+// Update returns the CRC-64/ISO of what crc covers followed by p.
+func Update(crc uint64, p []byte) uint64 {
 	s := ^crc
 	if len(p) >= 128 {
 		s, p = crcFold(s, p)

@@ -1,4 +1,6 @@
-package layerdiff
+// Package tarsplit writes the record from which tar-split puts a layer's tar together again, byte for byte, with the files that
+// were unpacked from it. It is written while the tar streams: nothing is read a second time.
+package tarsplit
 
 import (
 	"bufio"
@@ -10,29 +12,39 @@ import (
 	"unicode/utf8"
 )
 
-// tarSplit writes the record from which tar-split puts the tar stream together again: the raw bytes of headers and
-// padding, and for each file its name, size and checksum. It is the JSON that tar-split itself writes for the same tar,
-// byte for byte. A nil tarSplit writes nothing. Write errors show in close.
-type tarSplit struct {
+// Writer writes a record: the raw bytes of headers and padding, and for each file its name, size and checksum. It is the
+// JSON that tar-split itself writes for the same tar, byte for byte. A nil Writer writes nothing. Write errors show in Close.
+type Writer struct {
 	w        *bufio.Writer
 	line     []byte
 	raw      []byte // padding of the last file, then the header of the next
 	position int64
 }
 
-func newTarSplit(w io.Writer) *tarSplit {
+// NewWriter returns a Writer; nil when w is nil.
+func NewWriter(w io.Writer) *Writer {
 	if w == nil {
 		return nil
 	}
-	return &tarSplit{w: bufio.NewWriterSize(w, 128<<10)}
+	return &Writer{w: bufio.NewWriterSize(w, 128<<10)}
 }
 
-// member records one tar member: the bytes of its header, its name in two parts, and its content's size and checksum.
-func (t *tarSplit) member(header []byte, dir, base string, size int64, crc uint64) {
+// zeros pad a file's content to whole blocks.
+var zeros [512]byte
+
+// Member records one member of a tar whose padding is zeros: the bytes of its header, its name in two parts, and its
+// content's size and checksum.
+func (t *Writer) Member(header []byte, dir, base string, size int64, crc uint64) {
 	if t == nil {
 		return
 	}
-	t.segment(header)
+	t.File(header, dir, base, size, crc)
+	t.raw = append(t.raw[:0], zeros[:-size&511]...)
+}
+
+// File records a file and the bytes before it, which include the padding of the file before.
+func (t *Writer) File(before []byte, dir, base string, size int64, crc uint64) {
+	t.Raw(before)
 	line := append(t.line[:0], `{"type":1,`...)
 	line = appendName(line, dir, base)
 	if size > 0 {
@@ -47,21 +59,21 @@ func (t *tarSplit) member(header []byte, dir, base string, size int64, crc uint6
 		line = append(line, `,"payload":null`...)
 	}
 	t.end(line)
-	t.raw = append(t.raw[:0], zeros[:padding(size)]...)
 }
 
-// segment records raw bytes, after the padding that is still due.
-func (t *tarSplit) segment(b []byte) {
+// Raw records raw bytes, after the padding that is still due.
+func (t *Writer) Raw(b []byte) {
 	line := append(t.line[:0], `{"type":2,"payload":"`...)
 	if len(t.raw) > 0 {
 		t.raw = append(t.raw, b...)
 		b = t.raw
 	}
 	line = base64.StdEncoding.AppendEncode(line, b)
+	t.raw = t.raw[:0]
 	t.end(append(line, '"'))
 }
 
-func (t *tarSplit) end(line []byte) {
+func (t *Writer) end(line []byte) {
 	line = append(line, `,"position":`...)
 	line = strconv.AppendInt(line, t.position, 10)
 	line = append(line, '}', '\n')
@@ -70,14 +82,17 @@ func (t *tarSplit) end(line []byte) {
 	t.line = line
 }
 
-// close records the end of the archive.
-func (t *tarSplit) close(trailer []byte) error {
+// Close records the end of the archive and returns the first error there was.
+func (t *Writer) Close(trailer []byte) error {
 	if t == nil {
 		return nil
 	}
-	t.segment(trailer)
-	return t.w.Flush()
+	t.Raw(trailer)
+	return t.Flush()
 }
+
+// Flush returns the first error there was. What is recorded so far is written.
+func (t *Writer) Flush() error { return t.w.Flush() }
 
 // appendName appends the member that holds a file's name: text, or base64 where it is not UTF-8.
 func appendName(line []byte, dir, base string) []byte {

@@ -1,4 +1,4 @@
-package layerdiff
+package tarsplit
 
 import (
 	"hash/crc64"
@@ -16,7 +16,7 @@ func TestCRCEqualsStandardLibrary(t *testing.T) {
 		data[i] = byte(r.Uint32())
 	}
 	for n := range 1200 { // every small length, and both sides of every boundary of the folding
-		if got, want := crcUpdate(0, data[:n]), crc64.Checksum(data[:n], table); got != want {
+		if got, want := Update(0, data[:n]), crc64.Checksum(data[:n], table); got != want {
 			t.Fatalf("%d bytes: %016x, want %016x", n, got, want)
 		}
 	}
@@ -24,7 +24,7 @@ func TestCRCEqualsStandardLibrary(t *testing.T) {
 		p := rapid.SliceOfN(rapid.Byte(), 0, 3000).Draw(t, "data")
 		cut := rapid.IntRange(0, len(p)).Draw(t, "cut")
 		seed := rapid.Uint64().Draw(t, "seed")
-		if got, want := crcUpdate(crcUpdate(seed, p[:cut]), p[cut:]), crc64.Update(seed, table, p); got != want {
+		if got, want := Update(Update(seed, p[:cut]), p[cut:]), crc64.Update(seed, table, p); got != want {
 			t.Fatalf("%016x, want %016x", got, want)
 		}
 	})
@@ -34,6 +34,6 @@ func BenchmarkCRC(b *testing.B) {
 	data := make([]byte, 256<<10)
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		crcUpdate(0, data)
+		Update(0, data)
 	}
 }
