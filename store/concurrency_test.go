@@ -224,3 +224,29 @@ func checkNothingStaged(t *testing.T, ts *testStore) {
 		}
 	}
 }
+
+// TestOpenBesideStaging opens the store, which clears what dead processes staged, all the time while living ones begin to stage.
+func TestOpenBesideStaging(t *testing.T) {
+	ts := newStore(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var openers, makers sync.WaitGroup
+	for range 2 {
+		openers.Go(func() {
+			for ctx.Err() == nil {
+				ts.open(t)
+			}
+		})
+	}
+	for i := range 4 {
+		makers.Go(func() {
+			for n := range 25 {
+				if err := addLayer(t.Context(), ts.Store, "", string(rune('a'+i))+string(rune('a'+n))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	makers.Wait()
+	stop()
+	openers.Wait()
+}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/failpoint"
-	"github.com/kimg/kimg/internal/safeopen"
 )
 
 // A lease is a container record on an image that nobody works in: the one thing that keeps every tool on the store, also
@@ -139,10 +138,8 @@ func (l *Lease) hold() error {
 	if err != nil {
 		return err
 	}
-	if l.lock, err = safeopen.OpenLock(filepath.Join(dir, leaseLock)); err != nil {
-		return err
-	}
-	return lockFile(l.lock)
+	l.lock, err = makeLocked(filepath.Join(dir, leaseLock))
+	return err
 }
 
 func (l *Lease) drop() {

@@ -86,3 +86,20 @@ func (s *Store) lockStored(ctx context.Context, d digest.Digest) (*os.File, erro
 		}
 	}
 }
+
+// makeLocked makes a file at path and locks it before it has its name: nobody ever sees it without its lock, and so takes it for
+// that of a dead process. Closing it gives the lock back.
+func makeLocked(path string) (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return nil, err
+	}
+	err = lockFile(f)
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), removeIfThere(f.Name()))
+	}
+	return f, nil
+}

@@ -180,12 +180,8 @@ func (tx *Tx) depth(ctx context.Context, parent string) (int, error) {
 // the root directory does not count.
 func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, opts *archive.TarOptions) (Staged, error) {
 	if o.s.opened {
-		f, err := os.OpenFile(filepath.Join(filepath.Dir(dir), ownLock), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return Staged{}, err
-		}
-		o.lock = f
-		if err := lockFile(f); err != nil {
+		var err error
+		if o.lock, err = makeLocked(filepath.Join(filepath.Dir(dir), ownLock)); err != nil {
 			return Staged{}, err
 		}
 	}

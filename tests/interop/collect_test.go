@@ -301,7 +301,7 @@ func (c *collection) kill(n int) {
 			c.t.Error("the lease of a killed process stays")
 			return
 		}
-		if time.Now().After(c.until) {
+		if time.Now().After(c.until) || c.t.Failed() {
 			c.run(false, "gc") // the loop has ended
 		}
 	}
