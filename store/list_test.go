@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -252,5 +253,44 @@ func TestListThatChanged(t *testing.T) {
 		if l, err := img.List(ctx); err != nil || !bytes.Equal(l.Index, want) || img.Digest != digest.FromBytes(want) {
 			t.Errorf("%s: %+v, %v", name, img, err)
 		}
+	}
+}
+
+// TestDeleteList: with a list go the instances nobody else leads to.
+func TestDeleteList(t *testing.T) {
+	ctx := t.Context()
+	ts := newStore(t)
+	x := ts.indexed(t, amd64, armV6, armV7, ispec.Platform{OS: "linux", Architecture: "s390x"})
+	_, err := ts.PutList(ctx, x.record(4, true, "list", "also"))
+	must(t, err)
+	second := x
+	second.index = bytes.Replace(x.index, []byte(`"a":"b"`), []byte(`"a":"c"`), 1)
+	second.images = x.images[:1]
+	_, err = ts.PutList(ctx, second.record(1, false, "second"))
+	must(t, err)
+	_, err = ts.Tag(ctx, x.images[1].ID, "named")
+	must(t, err)
+	c, err := ts.NewContainer(ctx, x.images[2], store.ContainerOptions{})
+	must(t, err)
+	left := func() (ids []string) {
+		all, err := ts.Images(ctx)
+		must(t, err)
+		for _, img := range all {
+			if !img.IsList() {
+				ids = append(ids, img.ID)
+			}
+		}
+		return ids
+	}
+	if d, err := ts.DeleteImage(ctx, "also", false); err != nil || d.ID != "" || len(left()) != 4 {
+		t.Errorf("a name: %+v, %v", d, err)
+	}
+	d, err := ts.DeleteImage(ctx, "list", false)
+	if ids := left(); err != nil || len(d.Layers) != 1 || len(ids) != 3 || slices.Contains(ids, x.images[3].ID) {
+		t.Errorf("%+v, %v: %v", d, err, ids)
+	}
+	must(t, ts.Change(ctx, "rm", func(_ context.Context, tx *store.Tx) error { tx.RemoveContainer(c.ID); return nil }))
+	if d, err := ts.DeleteImage(ctx, "second", false); err != nil || len(d.Layers) != 1 || len(left()) != 2 {
+		t.Errorf("%+v, %v", d, err)
 	}
 }

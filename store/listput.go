@@ -121,3 +121,51 @@ func dataKey(v convert.IndexView, d digest.Digest) string {
 	}
 	return d.String()
 }
+
+// ownInstances are the images that go with a list: those nobody else leads to. None go with a list that podman made.
+func (s *Store) ownInstances(ctx context.Context, rec *storage.Image) (ids []string, err error) {
+	if rec.Metadata != listMetadata {
+		return nil, nil
+	}
+	records, err := s.st.Images()
+	if err != nil {
+		return nil, wrap("images", err)
+	}
+	elsewhere := map[digest.Digest]bool{} // named by other lists
+	var here map[digest.Digest]string
+	for i := range records {
+		list := s.image(&records[i])
+		if !list.IsList() {
+			continue
+		}
+		all, err := list.instances(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if list.ID == rec.ID {
+			here = all
+			continue
+		}
+		for d := range all {
+			elsewhere[d] = true
+		}
+	}
+	for d := range here {
+		img, err := s.manifestOwner(d)
+		if err != nil {
+			return nil, err
+		}
+		if img == nil || img.ReadOnly || len(img.Names) > 0 || slices.ContainsFunc(img.Digests, func(d digest.Digest) bool { return elsewhere[d] }) {
+			continue
+		}
+		if users, err := s.containersOf(img.ID); err != nil || len(users) > 0 {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		ids = append(ids, img.ID)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}

@@ -125,7 +125,8 @@ type Deleted struct {
 
 // DeleteImage removes what ref means, as podman rmi does: a name of an image that has others is only taken away; otherwise
 // the image goes, with the layers nobody else needs. An image a container was made from, or that somebody has a lease of, is class busy. An image with
-// several names goes by its ID only when force says so; force also lets it go by one of them.
+// several names goes by its ID only when force says so; force also lets it go by one of them. With a manifest list that was put
+// by [Store.PutList] go its instances that have no name, no container and no other list.
 func (s *Store) DeleteImage(ctx context.Context, ref string, force bool) (Deleted, error) {
 	rec, name, err := s.resolve(ctx, ref)
 	if err != nil {
@@ -150,11 +151,19 @@ func (s *Store) DeleteImage(ctx context.Context, ref string, force bool) (Delete
 		}
 		return Deleted{}, err
 	}
-	layers, err := s.deleteImage(ctx, rec.ID)
+	instances, err := s.ownInstances(ctx, rec)
 	if err != nil {
 		return Deleted{}, err
 	}
-	return Deleted{Untagged: rec.Names, ID: rec.ID, Layers: layers}, nil
+	gone := Deleted{Untagged: rec.Names, ID: rec.ID}
+	for _, id := range append([]string{rec.ID}, instances...) {
+		layers, err := s.deleteImage(ctx, id)
+		if err != nil {
+			return Deleted{}, err
+		}
+		gone.Layers = append(gone.Layers, layers...)
+	}
+	return gone, nil
 }
 
 // containersOf names the containers made from an image, and its leases.

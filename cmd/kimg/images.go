@@ -189,7 +189,11 @@ func (o *imagesOptions) list(ctx context.Context, st *store.Store, args []string
 		if want.ref == "" {
 			continue
 		}
-		if *want.img, err = image(ctx, st, want.ref); err != nil {
+		ref, err := imageName(want.ref)
+		if err == nil {
+			*want.img, err = st.Record(ctx, ref)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

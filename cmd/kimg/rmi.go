@@ -48,6 +48,9 @@ func (o *rmiOptions) run(ctx context.Context, st *store.Store, args []string) er
 	all := []deletedJSON{}
 	for _, ref := range refs {
 		d, err := st.DeleteImage(ctx, ref, o.all || o.force)
+		if o.all && kimg.ClassOf(err) == kimg.ErrNotFound {
+			continue // it went with the list that names it
+		}
 		if err != nil {
 			return err
 		}
@@ -96,7 +99,7 @@ func (o *rmiOptions) find(ctx context.Context, st *store.Store, args []string) (
 		if err != nil {
 			return nil, err
 		}
-		img, err := st.Resolve(ctx, ref, nil)
+		img, err := st.Record(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
