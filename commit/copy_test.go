@@ -146,7 +146,7 @@ func names(t *testing.T, dir string) string {
 	return all.String()
 }
 
-// TestCopyFailsHalfWay: whatever ends a copy, its class is known, its destination is named, and nothing of it is left anywhere.
+// TestCopyFailsHalfWay (E17, E18): whatever ends a copy, its class is known, its destination is named, and nothing of it is left anywhere.
 func TestCopyFailsHalfWay(t *testing.T) {
 	s, dir := newStore(t), t.TempDir()
 	c := container(t, s, nil)
@@ -230,7 +230,7 @@ func TestCheckRefusesCombinations(t *testing.T) {
 	}
 }
 
-// Every step begins and ends once at every place, in order; the one that fails says why.
+// E3, E11: Every step begins and ends once at every place, in order; the one that fails says why.
 func TestProgress(t *testing.T) {
 	s, dir := newStore(t), t.TempDir()
 	c := container(t, s, nil)

@@ -93,7 +93,7 @@ func readBack(t *testing.T, ref types.ImageReference, r commit.Result) convert.M
 	return view
 }
 
-// Every compression arrives as what it is at every destination that can hold it, and the image is the same.
+// E7: Every compression arrives as what it is at every destination that can hold it, and the image is the same.
 func TestCompressions(t *testing.T) {
 	s := newStore(t)
 	c := twoLayers(t, s)
@@ -191,7 +191,7 @@ func push(t *testing.T, s *store.Store, c *store.Container, dest types.ImageRefe
 	return counts.reads.Load(), counts.bytes.Load(), m, err
 }
 
-// What goes to the same place again is neither compressed nor read, and says the same.
+// E6: What goes to the same place again is neither compressed nor read, and says the same.
 func TestSecondPushReadsNothing(t *testing.T) {
 	for _, algo := range []layerdiff.Compression{layerdiff.Gzip, layerdiff.Zstd} {
 		s := newStore(t)

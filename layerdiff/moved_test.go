@@ -176,7 +176,7 @@ func (c *container) move(from, to string) {
 	must(c.t, os.Remove(from), unix.UtimesNanoAt(unix.AT_FDCWD, to, []unix.Timespec{st.Mtim, st.Mtim}, 0))
 }
 
-// However the kernel kept what a container did, the layer is the same, byte for byte; it is also what a comparison of the
+// E8: However the kernel kept what a container did, the layer is the same, byte for byte; it is also what a comparison of the
 // two whole trees gives. The base and the layer unpacked by tar, and by umoci, are the tree that the container saw, and so is what the view
 // shows of it.
 func TestHowItWasKeptDoesNotMatter(t *testing.T) {

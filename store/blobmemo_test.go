@@ -20,7 +20,7 @@ func knownBlob(what string, level int) store.KnownBlob {
 	}
 }
 
-// What a layer remembers is read back by everybody who opens the store, also where it is wrapped; the newest come first.
+// E6: What a layer remembers is read back by everybody who opens the store, also where it is wrapped; the newest come first.
 func TestBlobMemo(t *testing.T) {
 	ts := prepare(t)
 	s := ts.open(t)

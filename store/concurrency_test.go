@@ -17,6 +17,7 @@ import (
 	"github.com/kimg/kimg/store"
 )
 
+// E5: many threads and processes make one layer, once.
 func TestOneLayerFromManySides(t *testing.T) {
 	ts := newStore(t)
 	var wg sync.WaitGroup

@@ -193,7 +193,7 @@ func changes(t *testing.T, s *store.Store, r store.Readable) (all []string) {
 	return all
 }
 
-// Any two trees can be compared, an image without layers included; what cannot be is said by name.
+// E8: Any two trees can be compared, an image without layers included; what cannot be is said by name.
 func TestCompare(t *testing.T) {
 	for name, o := range kinds(t) {
 		t.Run(name, func(t *testing.T) {

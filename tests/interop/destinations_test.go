@@ -30,19 +30,31 @@ func TestSkopeoReadsEveryDestination(t *testing.T) {
 	s.In("c", "change", "one", "two")
 	s.Kimg("commit", "--timestamp", "1700000000", "c", "localhost/result")
 	want := diffIDs(t, s, "localhost/result")
-	n := 0
+	n, wrong := 0, 0
 	for _, format := range []string{"oci", "docker"} {
 		for _, compression := range []string{"none", "gzip", "zstd", "zstd:chunked"} {
-			if format == "docker" && strings.HasPrefix(compression, "zstd") {
-				continue
-			}
 			name := format + "-" + strings.ReplaceAll(compression, ":", "-")
 			at := filepath.Join(dir, name)
-			dests := []string{"dir:" + at + ".dir", "docker://" + addr + "/lab/app:" + name}
-			if format == "oci" {
-				dests = append(dests, "oci:"+filepath.Join(dir, "layout")+":"+name, "oci-archive:"+at+".tar:x")
-			} else if compression == "none" {
-				dests = append(dests, "docker-archive:"+at+".tar:localhost/x:1")
+			var dests []string
+			for dest, holds := range map[string]bool{
+				"dir:" + at + ".dir":                               true,
+				"docker://" + addr + "/lab/app:" + name:            true,
+				"oci:" + filepath.Join(dir, "layout") + ":" + name: format == "oci",
+				"oci-archive:" + at + ".tar:x":                     format == "oci",
+				"docker-archive:" + at + ".tar:localhost/x:1":      format == "docker" && compression == "none",
+			} {
+				if holds && (format == "oci" || !strings.HasPrefix(compression, "zstd")) {
+					dests = append(dests, dest)
+					continue
+				}
+				wrong++
+				r := s.Try("commit", "--format", format, "--compression", compression, "nosuch", "localhost/none", dest) // nobody looks for the container
+				if r.Code != 2 || !strings.HasPrefix(r.Stderr, "kimg: invalid: ") {
+					t.Errorf("%s of %s to %s: exit %d, %s", format, compression, dest, r.Code, r.Stderr)
+				}
+			}
+			if len(dests) == 0 {
+				continue
 			}
 			id := s.Kimg(append([]string{"commit", "--timestamp", "1700000000", "--format", format, "--compression", compression, "c"}, dests...)...)
 			for _, dest := range dests {
@@ -74,7 +86,16 @@ func TestSkopeoReadsEveryDestination(t *testing.T) {
 			}
 		}
 	}
-	if n != 21 {
-		t.Errorf("%d destinations", n)
+	if n != 21 || wrong != 19 {
+		t.Errorf("%d destinations, %d wrong ones", n, wrong)
 	}
+
+	// Squashed it is one layer, the same in the store and elsewhere, and the same tree.
+	squashed := "dir:" + filepath.Join(dir, "squashed")
+	s.Kimg("commit", "--squash", "c", "localhost/squashed", squashed)
+	one := diffIDs(t, s, "localhost/squashed")
+	if m := readManifest(t, filepath.Join(dir, "squashed", "manifest.json")); len(one) != 1 || len(m.Layers) != 1 || m.Layers[0].Digest != one[0] {
+		t.Errorf("squashed: %v in the store, %v elsewhere", one, m.Layers)
+	}
+	same(t, "the squashed image", untarred(t, s, "localhost/result"), untarred(t, s, "localhost/squashed"))
 }
