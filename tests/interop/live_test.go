@@ -87,23 +87,27 @@ func TestLiveContainers(t *testing.T) {
 		}
 	}
 	out := filepath.Join(lab.TempDir(t), "out")
-	whole := 0
-	for range 8 {
-		r := s.Try("commit", "--force", "live", "dir:"+out)
+	whole := map[string]int{}
+	for i := range 8 {
+		dest := []string{"dir:" + out, "localhost/live"}[i%2]
+		r := s.Try("commit", "--force", "live", dest)
 		if r.Code != 0 {
 			// A destination outside the store is read for again; then it is the container that changed in between.
-			if r.Code != 1 || !strings.Contains(r.Stderr, "/data/") && !strings.Contains(r.Stderr, "live: the container") || !strings.Contains(r.Stderr, "changed while it was read") {
+			if r.Code != 1 || !strings.Contains(r.Stderr, "/data/") && (i%2 == 1 || !strings.Contains(r.Stderr, "live: the container")) || !strings.Contains(r.Stderr, "changed while it was read") {
 				t.Errorf("exit %d: %s", r.Code, r.Stderr)
 			}
-			if _, err := os.Stat(out); whole == 0 && !os.IsNotExist(err) {
+			if _, err := os.Stat(out); whole["dir:"+out] == 0 && !os.IsNotExist(err) {
 				t.Errorf("it left something: %v", err)
+			}
+			if images := s.Kimg("images"); whole["localhost/live"] == 0 && strings.Contains(images, "live") {
+				t.Errorf("it left an image: %s", images)
 			}
 			continue
 		}
-		whole++
-		consistent(t, out)
+		whole[dest]++
+		consistent(t, unpacked(t, s, dest))
 	}
-	t.Logf("%d of 8 without a pause", whole)
+	t.Logf("without a pause, of 4 each: %v", whole)
 
 	for range 5 {
 		var made struct {
@@ -115,6 +119,7 @@ func TestLiveContainers(t *testing.T) {
 			t.Fatal(err)
 		}
 		consistent(t, out)
+		consistent(t, unpacked(t, s, "localhost/paused"))
 		var left []string
 		for _, skip := range made.Layer.LeftOut {
 			left = append(left, skip.Path)
@@ -130,6 +135,9 @@ func TestLiveContainers(t *testing.T) {
 	}
 	s.Peer("podman", "--runtime", "runc", "pause", "live")
 	s.Kimg("commit", "--pause", "live", "dir:"+out)
+	for _, dest := range []string{"dir:" + out, "localhost/quiet"} { // without a writer nothing is torn, and nobody need say --pause
+		s.Kimg("commit", "--force", "live", dest)
+	}
 	if writes(t, s) {
 		t.Error("what was paused before goes on")
 	}
@@ -158,6 +166,17 @@ func TestLiveContainers(t *testing.T) {
 	if r := s.Try("commit", "--pause", "--rm", "live"); r.Code != 2 {
 		t.Errorf("--pause --rm: exit %d", r.Code)
 	}
+}
+
+// unpacked is a directory with the layers of an image, in a directory already or in the store.
+func unpacked(t *testing.T, s *lab.Store, image string) string {
+	t.Helper()
+	if dir, ok := strings.CutPrefix(image, "dir:"); ok {
+		return dir
+	}
+	dir := filepath.Join(lab.TempDir(t), "image")
+	lab.Skopeo(t, "copy", "--quiet", "--dest-decompress", s.Reference(image), "dir:"+dir)
+	return dir
 }
 
 // consistent checks the files of the newest layer of an image.
