@@ -164,13 +164,18 @@ func TestCopyFailsHalfWay(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Unmount(tiny, 0) })
 	write(t, tiny, "keep", "x")
 	before := names(t, dir)
-	for _, last := range []string{"oci:" + tiny + "/l", "dir:" + tiny + "/d", "oci-archive:" + tiny + "/o", "docker-archive:" + tiny + "/a", "cancelled", "changed"} {
+	reg, addr := newRegistry(t)
+	reg.breaks = true
+	sys := &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}
+	for _, last := range []string{"docker://" + addr + "/x:1", "oci:" + tiny + "/l", "dir:" + tiny + "/d", "oci-archive:" + tiny + "/o", "docker-archive:" + tiny + "/a", "cancelled", "changed"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		o := commit.Options{Names: []string{"app"}, Remove: true}
-		var co commit.CopyOptions
+		co := commit.CopyOptions{System: sys}
 		class, named := kimg.ErrNoSpace, last
 		list := []string{"oci:" + dir + "/first", last}
 		switch last {
+		case "docker://" + addr + "/x:1":
+			class = kimg.ErrNetwork
 		case "cancelled":
 			list[1], class, named = "dir:"+dir+"/d", kimg.ErrInterrupted, ""
 			o.Progress = func(e commit.Event) {

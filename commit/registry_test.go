@@ -17,6 +17,7 @@ import (
 type registry struct {
 	mu        sync.Mutex
 	manifests bool // are taken
+	breaks    bool // the connection, while a blob is sent
 	blobs     map[digest.Digest][]byte
 	uploads   map[string][]byte
 	puts      int // of manifests
@@ -30,6 +31,10 @@ func newRegistry(t *testing.T) (*registry, string) {
 }
 
 func (r *registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	if r.breaks && q.Method == http.MethodPatch {
+		_, _ = io.CopyN(io.Discard, q.Body, 1000)
+		panic(http.ErrAbortHandler)
+	}
 	body, _ := io.ReadAll(q.Body)
 	r.mu.Lock()
 	defer r.mu.Unlock()

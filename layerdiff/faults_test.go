@@ -198,6 +198,29 @@ func TestFailuresLeaveNothingRunning(t *testing.T) {
 	})
 }
 
+// More attributes than a header may have are refused by name.
+func TestAttributesTooLarge(t *testing.T) {
+	quiet(t)
+	dir, err := os.MkdirTemp("/dev/shm", "layerdiff-") // most file systems hold less
+	if err != nil {
+		testenv.Skip(t, "no shared memory: %v", err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	must(t, os.Mkdir(filepath.Join(dir, "d"), 0o755), os.WriteFile(filepath.Join(dir, "d/f"), nil, 0o644))
+	for i := range 17 {
+		must(t, unix.Setxattr(filepath.Join(dir, "d/f"), fmt.Sprint("user.", i), bytes.Repeat([]byte("v"), 64<<10), 0))
+	}
+	stack := view.Stack{Upper: dir, XattrPrefix: prefix()}
+	_, err = layerdiff.Write(t.Context(), io.Discard, stack, layerdiff.Options{})
+	if !errors.Is(err, kimg.ErrLimit) || !strings.Contains(kimg.Line(err), "/d/f: ") {
+		t.Errorf("%v", err)
+	}
+	_, err = layerdiff.Stage(t.Context(), tempDir(t), nil, stack, layerdiff.Options{})
+	if !errors.Is(err, kimg.ErrLimit) || !strings.Contains(kimg.Line(err), "/d/f: ") {
+		t.Errorf("%v", err)
+	}
+}
+
 // failing is a full disk.
 type failing struct{ left int }
 
