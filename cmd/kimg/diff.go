@@ -57,7 +57,9 @@ func (o *diffOptions) run(ctx context.Context, st *store.Store, args []string) e
 	}
 	defer source.Close()
 	if o.tar {
-		return o.writeTar(ctx, source)
+		return o.writeTar(func(w io.Writer) (layerdiff.Blob, error) {
+			return layerdiff.Write(ctx, w, source.Stack, o.options(source))
+		})
 	}
 	list := []changeJSON{} // whole, before anything is printed: a list that breaks off would be taken for all of it
 	for c, err := range layerdiff.Changes(ctx, source.Stack, o.options(source)) {
@@ -131,9 +133,10 @@ func newChangeJSON(c layerdiff.Change) changeJSON {
 	}
 }
 
-func (o *diffOptions) writeTar(ctx context.Context, source *store.Stack) error {
+// writeTar writes a tar where the user wants it.
+func (o *diffOptions) writeTar(write func(io.Writer) (layerdiff.Blob, error)) error {
 	if o.toStdout() {
-		_, err := layerdiff.Write(ctx, o.stdout, source.Stack, o.options(source))
+		_, err := write(o.stdout)
 		return err
 	}
 	file, err := newResultFile(o.file, 0, mayReplace)
@@ -141,21 +144,16 @@ func (o *diffOptions) writeTar(ctx context.Context, source *store.Stack) error {
 		return err
 	}
 	defer file.abort()
-	blob, err := o.writeFile(ctx, file.f, source)
-	if err == nil {
-		err = file.finish()
-	}
-	if err != nil || !o.flags.json {
-		return err
-	}
-	return o.printJSON(newLayerJSON(blob))
-}
-
-func (o *diffOptions) writeFile(ctx context.Context, f io.Writer, source *store.Stack) (layerdiff.Blob, error) {
-	w := bufio.NewWriterSize(f, 1<<20)
-	blob, err := layerdiff.Write(ctx, w, source.Stack, o.options(source))
+	w := bufio.NewWriterSize(file.f, 1<<20)
+	blob, err := write(w)
 	if err == nil {
 		err = w.Flush()
 	}
-	return blob, kimg.Wrap(o.file, err)
+	if err != nil {
+		return kimg.Wrap(o.file, err)
+	}
+	if err := file.finish(); err != nil || !o.flags.json {
+		return err
+	}
+	return o.printJSON(newLayerJSON(blob))
 }

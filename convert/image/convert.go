@@ -55,7 +55,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		if j.o.Platform == nil {
 			return j.index(ctx, manifest, lost)
 		}
-		if manifest, err = j.choose(ctx, manifest); err != nil {
+		if manifest, err = j.choose(ctx, manifest, j.o.Platform); err != nil {
 			return Result{}, err
 		}
 	}
@@ -248,18 +248,18 @@ func (j *job) named(p *picture, o convert.Options) convert.Options {
 }
 
 // choose returns the manifest of the image of an index for the platform that was asked for.
-func (j *job) choose(ctx context.Context, index []byte) ([]byte, error) {
+func (j *job) choose(ctx context.Context, index []byte, want *ispec.Platform) ([]byte, error) {
 	v, err := convert.ParseIndex(index)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range v.Manifests {
-		if d.Platform == nil || !matches(*j.o.Platform, *d.Platform) {
+		if d.Platform == nil || !matches(*want, *d.Platform) {
 			continue
 		}
 		return j.instance(ctx, d)
 	}
-	return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(j.o.Platform))
+	return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
 }
 
 // instance reads the manifest of one image of an index, when the policy accepts it.

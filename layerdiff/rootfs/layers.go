@@ -48,16 +48,23 @@ type Opener = func(context.Context) (io.ReadCloser, error)
 // an error that names the layer by its number; the base is 1.
 func Layers(ctx context.Context, layers []Opener, o Options) (Proof, error) {
 	m := newMerged(cmp.Or(o.MaxNames, 750_000))
-	buf := make([]byte, 64<<10)
-	for i, open := range layers {
-		m.layer = int32(i + 1)
-		if err := apply(ctx, m, open, buf); err != nil {
-			return Proof{}, kimg.Wrap(fmt.Sprintf("layer %d", i+1), err)
-		}
+	if err := m.applyAll(ctx, layers); err != nil {
+		return Proof{}, err
 	}
 	r := newRecorder()
 	dirs := m.record(r)
 	return Proof{Digest: r.digest(), Entries: r.entries, Implied: dirs}, nil
+}
+
+func (m *merged) applyAll(ctx context.Context, layers []Opener) error {
+	buf := make([]byte, 64<<10)
+	for i, open := range layers {
+		m.layer = int32(i + 1)
+		if err := apply(ctx, m, open, buf); err != nil {
+			return kimg.Wrap(fmt.Sprintf("layer %d", i+1), err)
+		}
+	}
+	return nil
 }
 
 // apply puts one layer on the tree.
@@ -128,14 +135,20 @@ func member(m *merged, h *tar.Header, content io.Reader, buf []byte) error {
 		}
 		return m.link(path, target)
 	}
-	f, err := describe(h, content, buf)
+	f, err := m.describe(h, content, buf)
 	if err != nil {
 		return err
 	}
 	if f.kind == 'd' {
 		return m.put(path, newDir(f, m.layer))
 	}
-	return m.put(path, &node{sum: f.sum(), layer: m.layer})
+	n := &node{layer: m.layer}
+	if m.spool != nil {
+		n.kept = &f
+	} else {
+		n.sum = f.sum()
+	}
+	return m.put(path, n)
 }
 
 // mark applies a member whose name is a message to whoever unpacks the layer.
@@ -161,15 +174,23 @@ func mark(m *merged, path []string) error {
 }
 
 // describe reads a member.
-func describe(h *tar.Header, content io.Reader, buf []byte) (file, error) {
+func (m *merged) describe(h *tar.Header, content io.Reader, buf []byte) (file, error) {
 	f := file{mode: uint32(h.Mode) & 0o7777, uid: uint32(h.Uid), gid: uint32(h.Gid), mtime: h.ModTime.Unix()}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeCont:
+		f.kind = 'f'
+		if m.spool != nil {
+			f.at, f.size = m.spool.n, h.Size
+			if _, err := io.CopyBuffer(m.spool, content, buf); err != nil {
+				return file{}, err
+			}
+			break
+		}
 		sum := sha256.New()
 		if _, err := io.CopyBuffer(sum, content, buf); err != nil {
 			return file{}, err
 		}
-		f.kind, f.content = 'f', string(sum.Sum(nil))
+		f.content = string(sum.Sum(nil))
 	case tar.TypeDir:
 		f.kind = 'd'
 	case tar.TypeSymlink:

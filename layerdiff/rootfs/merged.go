@@ -13,7 +13,8 @@ type merged struct {
 	root  *node
 	layer int32 // the one being applied; the first is 1
 	names int
-	limit int // of names
+	limit int    // of names
+	spool *spool // keeps the content; nil: it is only digested
 }
 
 // name is one name in a directory.
@@ -27,6 +28,7 @@ type name struct {
 type node struct {
 	dir    *directory
 	sum    sum
+	kept   *file // instead of sum, when content is kept
 	layer  int32 // in which the file came to be
 	linked bool  // it has had several names
 }
@@ -177,35 +179,48 @@ func (m *merged) link(path, target []string) error {
 	case n.dir != nil:
 		return refuse("a directory")
 	case n.node.layer != m.layer: // copied up
-		n.node = &node{sum: n.sum, layer: m.layer}
+		n.node = &node{sum: n.sum, kept: n.kept, layer: m.layer}
 		at.names[base] = n
 	}
 	n.linked = true
 	return m.put(path, n.node)
 }
 
-// record walks the tree.
-func (m *merged) record(r *recorder) (impliedDirs []string) {
+// walk visits the tree in its order; first is the earlier name of the same file, if there is one.
+func (m *merged) walk(visit func(path string, n *node, first string) error) error {
 	first := map[*node]string{}
-	var walk func(prefix string, at *directory)
-	walk = func(prefix string, at *directory) {
+	var walk func(prefix string, at *directory) error
+	walk = func(prefix string, at *directory) error {
 		for _, base := range slices.Sorted(maps.Keys(at.names)) {
-			n, path := at.names[base], prefix+base
-			if n.dir != nil {
-				if n.dir.implied {
-					impliedDirs = append(impliedDirs, path)
-				}
-				r.add(path, n.dir.sum(), "")
-				walk(path+"/", n.dir)
-				continue
+			n, path := at.names[base].node, prefix+base
+			if err := visit(path, n, first[n]); err != nil {
+				return err
 			}
-			r.add(path, n.sum, first[n.node])
-			if n.linked && first[n.node] == "" {
-				first[n.node] = path
+			if n.dir != nil {
+				if err := walk(path+"/", n.dir); err != nil {
+					return err
+				}
+			} else if n.linked && first[n] == "" {
+				first[n] = path
 			}
 		}
+		return nil
 	}
-	walk("", m.root.dir)
+	return walk("", m.root.dir)
+}
+
+// record takes the digest of the tree.
+func (m *merged) record(r *recorder) (impliedDirs []string) {
+	_ = m.walk(func(path string, n *node, first string) error { // fails when we do
+		s := n.sum
+		if n.dir != nil {
+			if s = n.dir.sum(); n.dir.implied {
+				impliedDirs = append(impliedDirs, path)
+			}
+		}
+		r.add(path, s, first)
+		return nil
+	})
 	return impliedDirs
 }
 

@@ -19,6 +19,7 @@ type file struct {
 	mtime    int64
 	implied  bool // the time is not counted
 	content  string
+	at, size int64        // of the content of a regular file that is kept
 	xattrs   []atfs.Xattr // sorted by name
 }
 
