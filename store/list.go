@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"slices"
 
 	"github.com/containers/image/v5/manifest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/internal/strict"
 )
 
@@ -147,11 +149,27 @@ func (l List) Manifest(ctx context.Context, d digest.Digest) ([]byte, error) {
 	return l.img.ownManifest(ctx, d)
 }
 
-// Blob reads a blob that is kept with the list itself, and checks it. Class notfound when it is not.
-func (l List) Blob(ctx context.Context, d digest.Digest) ([]byte, error) {
-	data, err := l.img.bigData(ctx, d.String(), maxListData)
-	if err == nil && (d.Validate() != nil || d.Algorithm().FromBytes(data) != d) {
-		err = kimg.Errorf(kimg.ErrIntegrity, d.String(), "blob-digest: the store keeps other bytes under this digest")
+// Blob opens a blob of the list or of one of its images, as [Image.Blob] does.
+func (l List) Blob(ctx context.Context, d digest.Digest, size int64) (io.ReadCloser, error) {
+	for _, e := range l.Entries {
+		if e.Image == nil {
+			continue
+		}
+		if kept, err := e.Image.Keeps(ctx, d); err != nil || kept {
+			if err != nil {
+				return nil, err
+			}
+			return e.Image.Blob(ctx, d, size)
+		}
+	}
+	return l.img.Blob(ctx, d, size)
+}
+
+// document reads a document that is kept under its digest, and checks it.
+func (i *Image) document(ctx context.Context, d digest.Digest) ([]byte, error) {
+	data, err := i.bigData(ctx, d.String(), maxListData)
+	if err == nil {
+		err = streamio.Check(data, d)
 	}
 	return data, err
 }

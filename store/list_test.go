@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -93,10 +94,12 @@ func TestPutList(t *testing.T) {
 	if got, err := l.Manifest(ctx, l.Entries[2].Digest); err != nil || !bytes.Equal(got, x.attestation) {
 		t.Errorf("%s, %v", got, err)
 	}
-	if got, err := l.Blob(ctx, digest.FromBytes(x.inside)); err != nil || !bytes.Equal(got, x.inside) {
+	r, err := l.Blob(ctx, digest.FromBytes(x.inside), int64(len(x.inside)))
+	must(t, err)
+	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, x.inside) {
 		t.Errorf("%s, %v", got, err)
 	}
-	if _, err := l.Blob(ctx, digest.FromString("other")); kimg.ClassOf(err) != kimg.ErrNotFound {
+	if _, err := l.Blob(ctx, digest.FromString("other"), -1); kimg.ClassOf(err) != kimg.ErrNotFound {
 		t.Error(err)
 	}
 	if best, _, err := l.Best(ctx); err != nil || !bytes.Equal(best, x.index) {
