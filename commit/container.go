@@ -55,10 +55,10 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 		if err != nil {
 			return err
 		}
-		staged := &upper{plan: p, links: links}
+		staged := &tree{stack: p.stack.Stack, o: p.diff(links)}
 		var layer *store.StagedLayer
 		if _, err = out.maker.newest(ctx, p.container.LayerID, how, func(ctx context.Context, w io.Writer) (_ layerdiff.Blob, err error) {
-			staged.tar = w
+			staged.o.Tar = w
 			layer, err = tx.StageLayer(ctx, p.parent, staged)
 			return staged.blob, err
 		}); err != nil {
@@ -130,40 +130,4 @@ func (p *plan) mayLink() (bool, error) {
 	}
 	quiet, err := p.container.Quiet()
 	return quiet && !p.stack.Plain && len(p.stack.UIDs) == 0 && len(p.stack.GIDs) == 0 && p.st.Recovers(), err
-}
-
-// upper is the container's change as a layer on its way into the store.
-type upper struct {
-	plan  *plan
-	links bool
-	tar   io.Writer      // gets the tar as well
-	blob  layerdiff.Blob // what was staged
-}
-
-// Stage implements [store.LayerSource].
-func (u *upper) Stage(ctx context.Context, dir string) (store.Staged, error) {
-	tarSplit, err := store.TarSplitFile(dir)
-	if err != nil {
-		return store.Staged{}, err
-	}
-	o := u.plan.diff(u.links)
-	o.Tar = u.tar
-	u.blob, err = layerdiff.Stage(ctx, dir, tarSplit, u.plan.stack.Stack, o)
-	if err != nil {
-		tarSplit.Close()
-		return store.Staged{}, err
-	}
-	return store.Staged{
-		DiffID: u.blob.DiffID, Size: u.blob.Size, UIDs: u.blob.UIDs, GIDs: u.blob.GIDs,
-		TarSplit: tarSplit, Empty: u.blob.Empty,
-	}, nil
-}
-
-// Stream implements [store.LayerSource].
-func (u *upper) Stream(ctx context.Context, w io.Writer) (_ bool, err error) {
-	if u.tar != io.Discard {
-		w = io.MultiWriter(w, u.tar)
-	}
-	u.blob, err = u.plan.writeNewest(ctx, w)
-	return u.blob.Empty, err
 }

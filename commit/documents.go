@@ -155,20 +155,25 @@ func (o Options) finish(config convert.Config, created time.Time, author, commen
 	})
 }
 
-// annotations are those of the container's state, where the image comes from (what the base image says of its own base
-// gives way to that), and what the caller wants.
+// annotations are those of the container's state, and what [Options.annotate] says.
 func (p *plan) annotations() map[string]string {
+	return p.o.annotate(p.state.Annotations(), p.baseInfo)
+}
+
+// annotate adds to annotations where the image comes from (what the base image says of its own base gives way to that), and what the
+// caller wants.
+func (o Options) annotate(own map[string]string, base baseImage) map[string]string {
 	all := map[string]string{}
-	maps.Copy(all, p.state.Annotations())
-	if p.o.format() == convert.OCI {
-		for name, value := range p.baseInfo.annotations() {
-			if all[name] == "" || all[name] == p.baseInfo.inherited[name] {
+	maps.Copy(all, own)
+	if o.format() == convert.OCI {
+		for name, value := range base.annotations() {
+			if all[name] == "" || all[name] == base.inherited[name] {
 				all[name] = value
 			}
 		}
 	}
-	maps.Copy(all, p.o.Annotations)
-	for _, name := range p.o.UnsetAnnotations {
+	maps.Copy(all, o.Annotations)
+	for _, name := range o.UnsetAnnotations {
 		delete(all, name)
 	}
 	if len(all) == 0 {

@@ -2,7 +2,6 @@ package commit
 
 import (
 	"context"
-	"io"
 	"time"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -33,7 +32,7 @@ func Import(ctx context.Context, st *store.Store, src store.LayerSource, platfor
 			return err
 		}
 		result.Layer = layerdiff.Blob{DiffID: layer.DiffID, Size: layer.Size, Empty: layer.Empty}
-		if d, ok := src.(*dir); ok {
+		if d, ok := src.(*tree); ok {
 			result.Layer = d.blob
 		}
 		result.LayerExisted = layer.Existing
@@ -78,32 +77,6 @@ func (o Options) imported(p ispec.Platform, created time.Time, layer *store.Stag
 }
 
 // Dir is a directory of the host as a layer. Owners, modes and attributes are taken as they are. It may be used once.
-func Dir(path string, o layerdiff.Options) store.LayerSource { return &dir{path: path, o: o} }
-
-type dir struct {
-	path string
-	o    layerdiff.Options
-	blob layerdiff.Blob // what was staged
-}
-
-// Stage implements [store.LayerSource].
-func (d *dir) Stage(ctx context.Context, to string) (store.Staged, error) {
-	tarSplit, err := store.TarSplitFile(to)
-	if err != nil {
-		return store.Staged{}, err
-	}
-	d.blob, err = layerdiff.Stage(ctx, to, tarSplit, view.Stack{Upper: d.path}, d.o)
-	if err != nil {
-		tarSplit.Close()
-		return store.Staged{}, err
-	}
-	return store.Staged{
-		DiffID: d.blob.DiffID, Size: d.blob.Size, UIDs: d.blob.UIDs, GIDs: d.blob.GIDs, TarSplit: tarSplit, Empty: d.blob.Empty,
-	}, nil
-}
-
-// Stream implements [store.LayerSource].
-func (d *dir) Stream(ctx context.Context, w io.Writer) (_ bool, err error) {
-	d.blob, err = layerdiff.Write(ctx, w, view.Stack{Upper: d.path}, d.o)
-	return d.blob.Empty, err
+func Dir(path string, o layerdiff.Options) store.LayerSource {
+	return &tree{stack: view.Stack{Upper: path}, o: o}
 }

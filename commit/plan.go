@@ -124,43 +124,50 @@ func notRunning(c *store.Container) error {
 	return err
 }
 
-// findBase reads the layers of the image the container was made from, and checks that the state speaks of them.
+// findBase reads the image the container was made from, and checks that the state speaks of it.
 func (p *plan) findBase(ctx context.Context) error {
-	diffIDs := p.state.Config().Docker().RootFS.DiffIDs
 	img, err := p.container.Base(ctx)
 	if err != nil {
 		return kimg.Errorf(kimg.ErrDamaged, p.container.Name, "its image: %w", err)
 	}
 	if img == nil {
-		if len(diffIDs) != 0 {
-			return kimg.Errorf(kimg.ErrState, p.container.Name, "the state has %d layers below, the container has none", len(diffIDs))
+		if n := len(p.state.Config().Docker().RootFS.DiffIDs); n != 0 {
+			return kimg.Errorf(kimg.ErrState, p.container.Name, "the state has %d layers below, the container has none", n)
 		}
 		return nil
 	}
-	if p.base, err = img.Layers(ctx); err != nil {
-		return err
-	}
-	if len(p.base) != len(diffIDs) {
-		return kimg.Errorf(kimg.ErrState, p.container.Name, "the state has %d layers below, the image has %d", len(diffIDs), len(p.base))
-	}
-	for i, l := range p.base {
-		if l.DiffID != "" && l.DiffID != diffIDs[i] {
-			return kimg.Errorf(kimg.ErrState, p.container.Name, "layer %d of the image has diffID %s, the state says %s", i, l.DiffID, diffIDs[i])
-		}
-		p.base[i].DiffID = diffIDs[i]
-	}
 	p.parent = img.TopLayer
-	p.baseInfo = baseImage{id: img.ID, name: fullName(p.state.ImageName(), img.Names), digest: img.Digest}
-	if source := p.state.Source(); len(source.Manifest) > 0 && source.Format != convert.DockerV2S1 {
+	p.base, p.baseInfo, err = readBase(ctx, img, p.state)
+	return kimg.Wrap(p.container.Name, err)
+}
+
+// readBase reads the layers of an image, and checks that the state speaks of them: class state.
+func readBase(ctx context.Context, img *store.Image, state *copydata.CopyData) ([]store.LayerInfo, baseImage, error) {
+	info := baseImage{id: img.ID, name: fullName(state.ImageName(), img.Names), digest: img.Digest}
+	layers, err := img.Layers(ctx)
+	if err != nil {
+		return nil, info, err
+	}
+	diffIDs := state.Config().Docker().RootFS.DiffIDs
+	if len(layers) != len(diffIDs) {
+		return nil, info, kimg.Errorf(kimg.ErrState, "", "the state has %d layers below, the image has %d", len(diffIDs), len(layers))
+	}
+	for i, l := range layers {
+		if l.DiffID != "" && l.DiffID != diffIDs[i] {
+			return nil, info, kimg.Errorf(kimg.ErrState, "", "layer %d of the image has diffID %s, the state says %s", i, l.DiffID, diffIDs[i])
+		}
+		layers[i].DiffID = diffIDs[i]
+	}
+	if source := state.Source(); len(source.Manifest) > 0 && source.Format != convert.DockerV2S1 {
 		m, err := convert.ParseManifest(source.Manifest)
 		if err != nil {
-			return kimg.Wrap(p.container.Name, err)
+			return nil, info, err
 		}
-		if p.baseInfo.inherited = m.Annotations; len(m.Layers) == len(p.base) {
-			p.baseInfo.layers = m.Layers
+		if info.inherited = m.Annotations; len(m.Layers) == len(layers) {
+			info.layers = m.Layers
 		}
 	}
-	return nil
+	return layers, info, nil
 }
 
 // fullName is the name of the base image that others understand: the one it was asked for by when the image has that, else

@@ -21,19 +21,14 @@ func (s *Store) Record(ctx context.Context, ref string) (*Image, error) {
 	return s.image(rec), nil
 }
 
-// Choose is [Store.Resolve] for who takes an image of another platform as well: it returns the image with the platform that its
-// configuration states, and does not compare. Of a manifest list the entry that serves the platform best is chosen all the same.
-func (s *Store) Choose(ctx context.Context, ref string, p *ispec.Platform) (*Image, ispec.Platform, error) {
+// Choose is [Store.Resolve] for who takes an image of another platform as well: what it is for is not compared. Of a manifest list the
+// entry that serves the platform best is chosen all the same.
+func (s *Store) Choose(ctx context.Context, ref string, p *ispec.Platform) (*Image, error) {
 	rec, _, err := s.resolve(ctx, ref)
 	if err != nil {
-		return nil, ispec.Platform{}, err
+		return nil, err
 	}
-	img, err := s.instance(ctx, s.image(rec), p)
-	if err != nil {
-		return nil, ispec.Platform{}, err
-	}
-	have, err := img.Platform(ctx)
-	return img, have, err
+	return s.instance(ctx, s.image(rec), p)
 }
 
 // instance returns the image itself, or the image of a manifest list that serves the platform best.
@@ -72,29 +67,23 @@ func (s *Store) instance(ctx context.Context, img *Image, p *ispec.Platform) (*I
 	return chosen, nil
 }
 
-// Platform returns the platform that the image's configuration states. Class unsupported for the old v2s1 format.
-func (i *Image) Platform(ctx context.Context) (ispec.Platform, error) {
-	var p ispec.Platform
-	config, err := i.Config(ctx)
-	if err != nil {
-		return p, err
-	}
-	if err := json.Unmarshal(config, &p); err != nil {
-		return p, kimg.Errorf(kimg.ErrInvalid, i.label(), "config: %w", err)
-	}
-	return p, nil
-}
-
 // fits checks the image's platform against the one asked for; nil asks for none.
 func (i *Image) fits(ctx context.Context, p *ispec.Platform) error {
 	if p == nil {
 		return nil
 	}
-	have, err := i.Platform(ctx)
-	if err == nil && convert.PlatformRank(*p, have) < 0 {
-		err = kimg.Errorf(kimg.ErrUnsupported, i.label(), "is an image for %s, not for %s", describe(have), describe(*p))
+	config, err := i.Config(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	var have ispec.Platform
+	if err := json.Unmarshal(config, &have); err != nil {
+		return kimg.Errorf(kimg.ErrInvalid, i.label(), "config: %w", err)
+	}
+	if convert.PlatformRank(*p, have) < 0 {
+		return kimg.Errorf(kimg.ErrUnsupported, i.label(), "is an image for %s, not for %s", describe(have), describe(*p))
+	}
+	return nil
 }
 
 func describe(p ispec.Platform) string {

@@ -74,6 +74,10 @@ func TestImportTable(t *testing.T) {
 	}
 }
 
+// forTests are the packages beside tests/ that only tests link. store/storetest is for those of other programs too: they run the
+// conformance table with a storage.Store of their own.
+var forTests = []string{"internal/testenv", "internal/testimage", "store/storetest"}
+
 // TestReach holds the rules about everything a package pulls in.
 func TestReach(t *testing.T) {
 	const userns = module + "/store/userns"
@@ -92,7 +96,7 @@ func TestReach(t *testing.T) {
 				t.Errorf("%s reaches %s", p.ImportPath, dep)
 			case testing && isOurs(dep):
 				t.Errorf("%s reaches %s: test data must not come from the code it tests", p.ImportPath, dep)
-			case !within(self, "tests/") && dep == "testing" && self != "internal/testenv" && self != "internal/testimage":
+			case !within(self, "tests/") && dep == "testing" && !slices.Contains(forTests, self):
 				t.Errorf("%s reaches package testing", p.ImportPath)
 			}
 		}
@@ -140,7 +144,7 @@ func TestPackageComments(t *testing.T) {
 // ceilings are the lines of code each part may have. They go down when a part is made simpler; one goes up only with a
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
-	".": 200, "convert": 3450, "convert/image": 2000, "copydata": 1400, "copydata/edit": 1050, "layerdiff": 3365, "layerdiff/rootfs": 735, "layerdiff/untar": 1025, "store": 6050, "store/layout": 965, "store/archive": 1260, "store/userns": 1800, "commit": 1980,
+	".": 200, "convert": 3450, "convert/image": 2000, "copydata": 1400, "copydata/edit": 1050, "layerdiff": 3365, "layerdiff/rootfs": 735, "layerdiff/untar": 1025, "store": 6050, "store/storetest": 420, "store/layout": 965, "store/archive": 1260, "store/userns": 1800, "commit": 2370,
 	"cmd": 4530, "internal": 2850,
 }
 

@@ -1,0 +1,21 @@
+package storetest_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/kimg/kimg/store/storetest"
+	"github.com/kimg/kimg/tests/asroot"
+)
+
+func TestMain(m *testing.M) {
+	asroot.Enter()
+	os.Exit(asroot.Run(m))
+}
+
+// TestStores runs the table over every kind of store.
+func TestStores(t *testing.T) {
+	for _, k := range storetest.Kinds() {
+		t.Run(k.String(), func(t *testing.T) { storetest.Run(t, k.New) })
+	}
+}
