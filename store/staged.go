@@ -140,6 +140,7 @@ func (tx *Tx) Place(ctx context.Context, parent string, l *StagedLayer) error {
 	if l.Empty {
 		return nil
 	}
+	tx.s.depths.Store(l.ID, l.depth)
 	if err := tx.lookForExisting(ctx, l); err != nil {
 		return err
 	}
@@ -164,16 +165,31 @@ func (tx *Tx) depth(ctx context.Context, parent string) (int, error) {
 	}
 	tx.mu.Unlock()
 	if depth == 0 {
-		chain, err := tx.s.chain(ctx, parent)
-		if err != nil {
+		var err error
+		if depth, err = tx.s.depth(ctx, parent); err != nil {
 			return 0, err
 		}
-		depth = len(chain)
 	}
 	if depth >= maxLayers {
 		return 0, kimg.Errorf(kimg.ErrLimit, "layer", "more than %d layers on top of each other", maxLayers)
 	}
 	return depth, nil
+}
+
+// depth counts the layers up to one of the store; what was counted before is not counted again: the same id always stands on the same
+// layers, and a build asks at every step.
+func (s *Store) depth(ctx context.Context, id string) (int, error) {
+	if n, ok := s.depths.Load(id); ok && s.layerExists(id) {
+		return n.(int), nil
+	}
+	if id == "" {
+		return 0, nil
+	}
+	chain, err := s.chain(ctx, id)
+	if err == nil {
+		s.depths.Store(id, len(chain))
+	}
+	return len(chain), err
 }
 
 // fill lets the source write into the staging directory and keeps the mode the driver gave it: a tar's own entry for

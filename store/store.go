@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"sync"
 
 	"github.com/containers/storage"
 )
@@ -25,6 +26,7 @@ type Store struct {
 	noSync bool
 	opened bool // by Open: intents are written and recovered
 	holds  holds
+	depths sync.Map // of layers, by their ids
 }
 
 // Wrap uses a store that someone else opened, as it is: it is never shut down, its options are not read again, no lock

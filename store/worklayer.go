@@ -73,8 +73,10 @@ func (w *WorkLayer) Stack(ctx context.Context) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	if entries, err := os.ReadDir(w.Root); err == nil && path == "" && len(entries) > 0 && w.s.st.GraphDriverName() == overlay {
-		return nil, kimg.Errorf(kimg.ErrDamaged, "layer "+w.ID, "the mount at %s is gone, and files were written into the bare directory", w.Root)
+	if path == "" && w.s.st.GraphDriverName() == overlay {
+		if entries, err := os.ReadDir(w.Root); err == nil && len(entries) > 0 {
+			return nil, kimg.Errorf(kimg.ErrDamaged, "layer "+w.ID, "the mount at %s is gone, and files were written into the bare directory", w.Root)
+		}
 	}
 	return w.s.Stack(ctx, w, StackOptions{})
 }
