@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"runtime"
 	"slices"
 
 	"github.com/containers/image/v5/docker/reference"
@@ -52,10 +53,14 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if convert.IsIndex(manifest, "") {
-		if j.o.Platform == nil {
+		want := j.o.Platform
+		if want == nil && NamesStore(j.src) && !j.at.index { // a list of the store is the image for this machine, as for every command
+			want = &ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+		}
+		if want == nil {
 			return j.index(ctx, manifest, lost)
 		}
-		if manifest, err = j.choose(ctx, manifest, j.o.Platform); err != nil {
+		if manifest, err = j.choose(ctx, manifest, want); err != nil {
 			return Result{}, err
 		}
 	}
@@ -253,13 +258,11 @@ func (j *job) choose(ctx context.Context, index []byte, want *ispec.Platform) ([
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range v.Manifests {
-		if d.Platform == nil || !matches(*want, *d.Platform) {
-			continue
-		}
-		return j.instance(ctx, d)
+	d, ok := v.For(*want)
+	if !ok {
+		return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
 	}
-	return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
+	return j.instance(ctx, d)
 }
 
 // instance reads the manifest of one image of an index, when the policy accepts it.

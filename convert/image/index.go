@@ -163,12 +163,6 @@ func (j *job) copyBlob(ctx context.Context, d ispec.Descriptor) error {
 	return err
 }
 
-// matches tells whether an image for have is one that was asked for by want; an empty member of want asks for nothing.
-func matches(want, have ispec.Platform) bool {
-	return (want.OS == "" || want.OS == have.OS) && (want.Architecture == "" || want.Architecture == have.Architecture) &&
-		(want.Variant == "" || want.Variant == have.Variant || want.Architecture == "arm64" && want.Variant == "v8" && have.Variant == "")
-}
-
 // platformText writes a platform as users do.
 func platformText(p *ispec.Platform) string {
 	text := p.OS + "/" + p.Architecture

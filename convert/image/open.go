@@ -151,7 +151,7 @@ func (p place) shape(to convert.Format, fromStore bool) shape {
 			return asPlain
 		case p.plain:
 			return keep
-		case fromStore, a == compression.Bzip2, a == compression.Xz, a == compression.Zstd && to != convert.OCI:
+		case fromStore && a == compression.None, a == compression.Bzip2, a == compression.Xz, a == compression.Zstd && to != convert.OCI:
 			return asGzip
 		}
 		return keep

@@ -29,7 +29,7 @@ type picture struct {
 
 // layerSource is a source that has layers in another form than its manifest says.
 type layerSource interface {
-	layers(ctx context.Context) ([]blob, error)
+	layers(ctx context.Context, p *picture) ([]blob, error)
 }
 
 // readPicture reads and checks the documents of one image.
@@ -110,7 +110,7 @@ func readDocument(ctx context.Context, src Source, d ispec.Descriptor) ([]byte, 
 // findBlobs says where the bytes of each layer come from.
 func (p *picture) findBlobs(ctx context.Context, src Source) error {
 	if other, ok := src.(layerSource); ok {
-		blobs, err := other.layers(ctx)
+		blobs, err := other.layers(ctx, p)
 		if err == nil && len(blobs) != len(p.said) {
 			err = kimg.Errorf(kimg.ErrUnsupported, "", "count: the store has %d layers of the image, the manifest %d", len(blobs), len(p.said))
 		}

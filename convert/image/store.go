@@ -31,58 +31,97 @@ func (c *Converter) store() (*store.Store, error) {
 	return c.st, err
 }
 
-// stored is an image of the store as a Source. Its manifest names compressed blobs, which a store does not keep: the layers
-// are what the store has, uncompressed.
+// stored is an image of the store, or a list, as a Source. Where a manifest names compressed blobs that the store does not keep,
+// the layers are what it has, uncompressed.
 type stored struct {
-	st  *store.Store
-	img *store.Image
+	st       *store.Store
+	img      *store.Image
+	list     *store.List // of img, when it is a list
+	manifest []byte      // of the list: what leaves the store of it
 }
 
-// openStored finds an image of the store; of a manifest list the one for the platform of the options, or of this machine.
+// openStored finds an image of the store; of a manifest list the one for the platform of the options, or else the list, as far as
+// the store has all of its images.
 func (c *Converter) openStored(ctx context.Context, name string) (Source, error) {
 	st, err := c.store()
 	if err != nil {
 		return nil, err
 	}
-	img, err := st.Resolve(ctx, name, c.o.Platform)
+	img, err := st.Record(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return &stored{st, img}, nil
+	if c.o.Platform != nil || !img.IsList() {
+		img, err = st.Resolve(ctx, name, c.o.Platform)
+		return &stored{st: st, img: img}, err
+	}
+	list, err := img.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	manifest, _, err := list.Best(ctx)
+	return &stored{st, img, &list, manifest}, err
 }
 
 // Manifest implements Source.
 func (s *stored) Manifest(ctx context.Context) ([]byte, error) {
+	if s.list != nil {
+		return s.manifest, nil
+	}
 	data, _, err := s.img.Manifest(ctx)
 	return data, err
 }
 
-// ManifestByDigest implements Source. The image is one already.
-func (s *stored) ManifestByDigest(_ context.Context, d digest.Digest) ([]byte, error) {
-	return nil, kimg.Errorf(kimg.ErrUnsupported, d.String(), "a manifest list of the store is resolved by the store")
+// ManifestByDigest implements Source.
+func (s *stored) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte, error) {
+	if s.list == nil {
+		return nil, kimg.Errorf(kimg.ErrUnsupported, d.String(), "not an index but one image")
+	}
+	return s.list.Manifest(ctx, d)
 }
 
 // Signatures implements Source: the store's own images are trusted.
 func (s *stored) Signatures(context.Context) ([][]byte, error) { return nil, nil }
 
-// Blob implements Source for the configuration.
-func (s *stored) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
-	config, err := s.img.Config(ctx)
-	if err != nil {
-		return nil, 0, err
+// Blob implements Source for what the store keeps as it came.
+func (s *stored) Blob(ctx context.Context, d digest.Digest) (r io.ReadCloser, size int64, err error) {
+	if s.list != nil {
+		r, err = s.list.Blob(ctx, d, -1)
+	} else {
+		r, err = s.img.Blob(ctx, d, -1)
 	}
-	if d.Validate() != nil || d.Algorithm().FromBytes(config) != d {
-		return nil, 0, kimg.Errorf(kimg.ErrNotFound, d.String(), "blob-missing: the store keeps no compressed layers")
-	}
-	return newReader(config), int64(len(config)), nil
+	return r, -1, err
 }
 
 // Close implements Source.
 func (s *stored) Close() error { return nil }
 
 // layers implements layerSource.
-func (s *stored) layers(ctx context.Context) ([]blob, error) {
-	infos, err := s.img.Layers(ctx)
+func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
+	img := s.img
+	if s.list != nil {
+		for _, e := range s.list.Entries {
+			if e.Digest == p.digest && e.Image != nil {
+				img = e.Image
+			}
+		}
+	}
+	kept := 0
+	for _, l := range p.said {
+		if keeps, err := img.Keeps(ctx, l.Digest); err != nil {
+			return nil, err
+		} else if keeps {
+			kept++
+		}
+	}
+	if kept == len(p.said) {
+		blobs := make([]blob, kept)
+		for i, l := range p.said {
+			blobs[i] = blobOf(s, l.Digest, l.Size)
+		}
+		return blobs, nil
+	}
+	infos, err := img.Layers(ctx)
 	if err != nil {
 		return nil, err
 	}
