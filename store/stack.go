@@ -208,10 +208,17 @@ func (s *Store) idMaps(c *Container, program string) (uids, gids layerdiff.IDMap
 	if err != nil {
 		return nil, nil, wrap("layer "+c.LayerID, err)
 	}
+	driver, err := s.st.GraphDriver()
+	if err != nil {
+		return nil, nil, wrap("store", err)
+	}
 	// With idmapped mounts only the container has a map; without them the layer has the same one, or the store's own. A
-	// mount program that maps ids does so for all directories, which then hold the ids the container sees.
+	// mount program that maps ids does so for all directories, which then hold the ids the container sees, though today's
+	// podman writes the map into the layer's record too.
 	um, gm := l.UIDMap, l.GIDMap
-	if len(um) == 0 && len(gm) == 0 && program == "" {
+	if program != "" && driver.SupportsShifting(c.UIDMap, c.GIDMap) {
+		um, gm = nil, nil
+	} else if len(um) == 0 && len(gm) == 0 && program == "" {
 		um, gm = c.UIDMap, c.GIDMap
 	}
 	if uids, err = idMap(um); err == nil {
