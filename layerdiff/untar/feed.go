@@ -84,7 +84,7 @@ func (f *feed) fill(r io.Reader, take func(int64) error) {
 			var n int
 			n, c.err = readFull(r, c.data[:chunkSize])
 			c.data = c.data[:n]
-			if c.err == nil || c.err == io.EOF {
+			if take != nil && (c.err == nil || c.err == io.EOF) {
 				if err := take(int64(n)); err != nil {
 					c.err = err
 				}

@@ -34,11 +34,11 @@ type Options struct {
 	KeepMarks bool
 	// IgnoreOwners: files whose owner cannot be set stay this process's.
 	IgnoreOwners bool
-	// Take is told how many bytes of the tar are about to be taken, and may refuse them.
+	// Take is told how many bytes of the tar are about to be taken, and may refuse them; may be nil.
 	Take func(bytes int64) error
-	// Record makes a file without a name for the tar-split record.
+	// Record makes a file without a name for the tar-split record. [Unpack] needs it.
 	Record func() (*os.File, error)
-	Log    *slog.Logger
+	Log    *slog.Logger // nil discards
 }
 
 // Result is a layer that was unpacked.
@@ -52,6 +52,9 @@ type Result struct {
 // Unpack unpacks an uncompressed tar, which it closes, into a directory that is empty. What it made before an error is for the
 // caller to remove. The directory itself keeps its owner and mode. See the package's documentation for classes of errors.
 func Unpack(ctx context.Context, dir string, plain io.ReadCloser, o Options) (_ Result, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	root, err := atfs.OpenRoot(dir)
 	if err != nil {
 		return Result{}, errors.Join(kimg.Wrap(dir, err), plain.Close())

@@ -35,7 +35,7 @@ type job struct {
 }
 
 func main() {
-	if reexec.Init() { // containers/storage unpacks layers in a child of this program
+	if reexec.Init() { // containers/storage unpacks layers of vfs, and what copy.Image brings, in a child of this program
 		return
 	}
 	userns.Init() // for the children that userns.Run starts; does nothing in any other process
