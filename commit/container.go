@@ -47,7 +47,8 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 			err = cerr
 		}
 	}()
-	p.moved = steps.reached
+	done := p.takeTurns(ctx, steps.reached)
+	defer done()
 	r = Result{Names: names, Removed: o.Remove}
 	err = st.Change(ctx, "commit", func(ctx context.Context, tx *store.Tx) error {
 		steps.begin(StepLayers)
@@ -64,6 +65,7 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 		}); err != nil {
 			return err
 		}
+		done()
 		steps.begin(StepConfig)
 		docs, err := p.documents(staged.blob, nil)
 		if err != nil {
