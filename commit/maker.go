@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
@@ -61,7 +62,8 @@ func (m *maker) newest(ctx context.Context, layer string, r recipe, write func(c
 		if err != nil {
 			return layerdiff.Blob{}, err
 		}
-		if wanted = known == nil; known != nil && r.into != nil {
+		_, empty := convert.EmptyLayer() // which nobody offers
+		if wanted = known == nil; known != nil && r.into != nil && known.DiffID != empty.DiffID {
 			there, err := r.into.to.Has(ctx, known.Digest, known.Size)
 			if err != nil {
 				return layerdiff.Blob{}, err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -279,5 +280,31 @@ func TestReferenceGoesAnywhere(t *testing.T) {
 	}
 	if err := ref.DeleteImage(t.Context(), nil); kimg.ClassOf(err) != kimg.ErrUnsupported {
 		t.Error(err)
+	}
+}
+
+// E6: that nothing had changed is remembered, too: the second time an empty layer is hashed only.
+func TestEmptyLayerIsRemembered(t *testing.T) {
+	s := newStore(t)
+	base, _ := into(t, s, twoLayers(t, s), commit.Options{})
+	c := container(t, s, base)
+	ref := layoutAt(t, filepath.Join(t.TempDir(), "oci"), "t")
+	var sent int64
+	o := commit.Options{Created: &day, Progress: func(e commit.Event) {
+		if e.Place != "" && e.Step == commit.StepLayers {
+			sent += e.Bytes
+		}
+	}}
+	var made []digest.Digest
+	for range 2 {
+		sent = 0
+		r, err := commit.Copy(t.Context(), s, c.ID, []types.ImageReference{ref}, o, commit.CopyOptions{Compression: layerdiff.Gzip, NoSync: true})
+		if err != nil || !r.Layer.Empty {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		made = append(made, r.ManifestDigest)
+	}
+	if sent != 0 || made[0] != made[1] {
+		t.Errorf("%d bytes the second time, manifests %v", sent, made)
 	}
 }
