@@ -5,6 +5,8 @@ package view
 import (
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +21,10 @@ type Dir struct {
 	root   *Dir // of the same layers; it must stay open
 	parts  []part
 	ids    []fileID // of the parts; only of a root
+
+	asked atomic.Int32 // look-ups so far
+	index sync.Once
+	known []map[string]bool // the names in each part, nil where they are too many; only after index
 }
 
 // part is the directory in one layer.
@@ -125,7 +131,11 @@ func (d *Dir) Lookup(name string, st *unix.Stat_t) (at int, found bool, err erro
 	if d == nil {
 		return -1, false, nil
 	}
-	for _, p := range d.parts {
+	known := d.names()
+	for i, p := range d.parts {
+		if known != nil && known[i] != nil && !known[i][name] {
+			continue
+		}
 		err := atfs.Lstat(p.fd, name, st)
 		if err == unix.ENOENT {
 			continue
@@ -137,6 +147,51 @@ func (d *Dir) Lookup(name string, st *unix.Stat_t) (at int, found bool, err erro
 		return p.fd, !gone && err == nil, err
 	}
 	return -1, false, nil
+}
+
+// A directory that many layers have is read once instead of asked in each layer for every name. Layers do not change.
+const (
+	manyLayers  = 4
+	manyLookups = 4
+	fewNames    = 8 << 10 // bytes of a directory's list; a longer one is asked
+)
+
+// names returns the names in each part once that is worth its while, nil before.
+func (d *Dir) names() []map[string]bool {
+	if len(d.parts) < manyLayers || d.asked.Add(1) <= manyLookups {
+		return nil
+	}
+	d.index.Do(func() {
+		known := make([]map[string]bool, len(d.parts))
+		for i, p := range d.parts {
+			known[i] = fewIn(p.fd)
+		}
+		d.known = known
+	})
+	return d.known
+}
+
+// fewIn returns the names in a directory, nil when they are many or cannot be read; then they are asked one by one.
+func fewIn(dir int) map[string]bool {
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) // an offset of its own
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, fewNames)
+	n, err := unix.Getdents(fd, buf)
+	if err != nil {
+		return nil
+	}
+	_, _, list := unix.ParseDirent(buf[:n], -1, nil)
+	if more, err := unix.Getdents(fd, buf); err != nil || more > 0 {
+		return nil
+	}
+	names := make(map[string]bool, len(list))
+	for _, name := range list {
+		names[name] = true
+	}
+	return names
 }
 
 // whiteout reports whether a file stands for a deletion, in either form.
