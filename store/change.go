@@ -20,6 +20,7 @@ type Tx struct {
 	steps  []step
 	mu     sync.Mutex      // guards steps, outs and room
 	outs   []*stagedOutput // every staging directory, cleaned up in any case
+	there  []*StagedLayer  // layers that the store had
 	room   *budget         // of foreign layers; nil: none was staged
 	undo   cleanup.Stack
 	intent *intent

@@ -64,6 +64,12 @@ func (tx *Tx) KeepBlob(l *StagedLayer, b *KeptBlob, d digest.Digest) error {
 	return nil
 }
 
+// KeepsBlob tells whether a layer that the store had keeps a blob already, or cannot.
+func (tx *Tx) KeepsBlob(l *StagedLayer, d digest.Digest) bool {
+	old, err := tx.s.layerIfThere(l.ID)
+	return err == nil && old != nil && (old.ReadOnly || slices.Contains(old.BigDataNames, keptKey(d)))
+}
+
 // Blob opens a blob that the image keeps, by its digest: its configuration, a document of a list, or a layer as it came; its
 // digest is checked while it is read, and its size unless that is -1. Class notfound when nothing is kept under d. The caller closes it.
 func (i *Image) Blob(ctx context.Context, d digest.Digest, size int64) (io.ReadCloser, error) {

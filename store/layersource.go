@@ -35,12 +35,15 @@ type StagedLayer struct {
 	Parent   string
 	DiffID   digest.Digest
 	Size     int64
-	Empty    bool // there is no layer
-	Existing bool // the store had the same layer already
-	out      *stagedOutput
-	depth    int        // layers up to this one
-	verified verifiedAt // when the existing layer that was verified was made
-	applied  bool       // by this change
+	Empty    bool              // there is no layer
+	Existing bool              // the store had the same layer already
+	Labels   map[string]string // kept with the layer when this change makes it; to be set before it is recorded
+
+	out      *stagedOutput // nil: the store had it, and it was not made
+	depth    int           // layers up to this one
+	verified verifiedAt    // when the existing layer that was verified was made
+	applied  bool          // by this change
+	partial  bool          // the store does not know its diffID
 }
 
 // layerID is the id containers/image gives a layer, so that every tool finds it again.

@@ -72,7 +72,7 @@ func (tx *Tx) putTar(ctx context.Context, l *StagedLayer) error {
 		return wrap("layer "+l.ID, err)
 	}
 	l.applied = true
-	made, _, err := tx.s.st.PutLayer(l.ID, l.Parent, nil, tx.s.mountLabel(l.Parent), false, layerOptions(), streamio.WithContext(ctx, l.out.tar))
+	made, _, err := tx.s.st.PutLayer(l.ID, l.Parent, nil, tx.s.mountLabel(l.Parent), false, l.options(), streamio.WithContext(ctx, l.out.tar))
 	if err != nil {
 		if cerr := check(ctx); cerr != nil {
 			return cerr

@@ -47,7 +47,7 @@ func (tx *Tx) reuse(ctx context.Context, l *StagedLayer) (bool, error) {
 	if l.applied {
 		return true, nil
 	}
-	if old.UncompressedDigest != l.DiffID || old.Parent != l.Parent {
+	if old.UncompressedDigest != l.DiffID && !l.partial || old.Parent != l.Parent {
 		return false, kimg.Errorf(kimg.ErrDamaged, "layer "+l.ID, "the store has another layer under this id; run kimg check")
 	}
 	if trusted, err := tx.s.trusted(old); err != nil || trusted {

@@ -144,6 +144,11 @@ func (tx *Tx) Place(ctx context.Context, parent string, l *StagedLayer) error {
 	if err := tx.lookForExisting(ctx, l); err != nil {
 		return err
 	}
+	tx.addLayer(l)
+	return nil
+}
+
+func (tx *Tx) addLayer(l *StagedLayer) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	tx.steps = append(tx.steps, step{
@@ -151,16 +156,15 @@ func (tx *Tx) Place(ctx context.Context, parent string, l *StagedLayer) error {
 		intent: func() (*intentStep, error) { return &intentStep{Layer: l.ID, DiffID: l.DiffID}, nil },
 		do:     func(ctx context.Context) error { return tx.apply(ctx, l) },
 	})
-	return nil
 }
 
 // depth counts the layers up to parent, and refuses another one on top of too many: overlay could not mount them.
 func (tx *Tx) depth(ctx context.Context, parent string) (int, error) {
 	depth := 0
 	tx.mu.Lock()
-	for _, o := range tx.outs {
-		if o.layer != nil && !o.layer.Empty && o.layer.ID == parent {
-			depth = o.layer.depth
+	for l := range tx.layers() {
+		if l.ID == parent {
+			depth = l.depth
 		}
 	}
 	tx.mu.Unlock()
@@ -238,7 +242,8 @@ func (d differ) ApplyDiff(dir string, o *archive.TarOptions, _ *drivers.DifferOp
 func (differ) Close() error { return nil }
 
 // apply makes the staged layer a layer of the store, or finds that it is one. It may be called again: the staged copy is
-// only gone when this change has applied it.
+// only gone when this change has applied it. A tool that does not know our locks may make the same layer meanwhile: then that
+// one is used.
 func (tx *Tx) apply(ctx context.Context, l *StagedLayer) error {
 	unlock, err := tx.s.lockDigest(ctx, l.DiffID)
 	if err != nil {
@@ -248,14 +253,27 @@ func (tx *Tx) apply(ctx context.Context, l *StagedLayer) error {
 	if err := failpoint.Here("layer.apply.begin"); err != nil {
 		return err
 	}
-	// The library would replace a layer that is there already, also under a running container.
-	usable, err := tx.reuse(ctx, l)
-	if err != nil || usable {
-		return err
+	for range maxRetries {
+		// The library would replace a layer that is there already, also under a running container.
+		usable, rerr := tx.reuse(ctx, l)
+		switch {
+		case rerr != nil || usable:
+			return rerr
+		case l.applied:
+			return kimg.Errorf(kimg.ErrBusy, "layer "+l.ID, "was removed by somebody else while the change was recorded")
+		case l.out == nil:
+			return gone(l.ID)
+		}
+		if err = tx.make(ctx, l); !errors.Is(err, storage.ErrDuplicateID) {
+			return err
+		}
+		l.applied = false
 	}
-	if l.applied {
-		return kimg.Errorf(kimg.ErrBusy, "layer "+l.ID, "was removed by somebody else while the change was recorded")
-	}
+	return err
+}
+
+// make makes the layer.
+func (tx *Tx) make(ctx context.Context, l *StagedLayer) error {
 	tx.undo.Add(func(ctx context.Context) error { return tx.unapply(ctx, l) })
 	if l.out.tar != nil {
 		return tx.putTar(ctx, l)
@@ -263,13 +281,25 @@ func (tx *Tx) apply(ctx context.Context, l *StagedLayer) error {
 	out := *l.out.out // the library clears what it has used; cleanup needs the rest
 	l.out.out.TarSplit = nil
 	l.applied = true
-	_, err = tx.s.st.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
-		ID: l.ID, ParentLayer: l.Parent, MountLabel: tx.s.mountLabel(l.Parent), LayerOptions: layerOptions(), DiffOutput: &out,
+	_, err := tx.s.st.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
+		ID: l.ID, ParentLayer: l.Parent, MountLabel: tx.s.mountLabel(l.Parent), LayerOptions: l.options(), DiffOutput: &out,
 	})
 	if err != nil {
 		return err
 	}
 	return failpoint.Here("layer.apply.end")
+}
+
+// options are those the layer is made with; its labels become flags, which other tools keep and ignore.
+func (l *StagedLayer) options() *storage.LayerOptions {
+	o := layerOptions()
+	for key, value := range l.Labels {
+		if o.Flags == nil {
+			o.Flags = map[string]any{}
+		}
+		o.Flags[key] = value
+	}
+	return o
 }
 
 // layerOptions asks for container ids on disk. Without them a layer would inherit the id map of a mapped parent. The only
@@ -294,5 +324,8 @@ func (s *Store) mountLabel(parent string) string {
 
 // unapply takes back a layer this change has made, unless somebody uses it by now.
 func (tx *Tx) unapply(ctx context.Context, l *StagedLayer) error {
+	if !l.applied {
+		return nil // somebody else's
+	}
 	return tx.s.release(ctx, l.ID, l.DiffID, tx.intent)
 }

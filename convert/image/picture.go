@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/streamio"
-	"github.com/kimg/kimg/internal/strict"
+	"github.com/kimg/kimg/store/transfer"
 )
 
 // picture is one image of a source: its documents, checked, and its layers, not read yet.
@@ -78,33 +76,12 @@ func (p *picture) readSchema2(ctx context.Context, src Source) error {
 		return err
 	}
 	p.said = v.Layers
-	if p.Config, err = readDocument(ctx, src, v.Config); err != nil {
+	if p.Config, err = transfer.Document(ctx, src, v.Config); err != nil {
 		return kimg.Wrap("config", err)
 	}
 	config, err := convert.Parse(p.Document, nil)
 	p.diffIDs = config.Docker().RootFS.DiffIDs
 	return err
-}
-
-// readDocument reads a small blob and checks it.
-func readDocument(ctx context.Context, src Source, d ispec.Descriptor) ([]byte, error) {
-	if err := strict.Size("", d.Size, strict.MaxDocument); err != nil {
-		return nil, err
-	}
-	b := blob{digest: d.Digest, size: d.Size}
-	r, size, err := src.Blob(ctx, d.Digest)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	if size >= 0 && size != d.Size {
-		return nil, sizeError(b, size)
-	}
-	v, err := streamio.NewVerifier(streamio.WithContext(ctx, r), d.Size, d.Digest)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(v)
 }
 
 // findBlobs says where the bytes of each layer come from.
@@ -130,14 +107,9 @@ func blobOf(src Source, d digest.Digest, size int64) blob {
 	}}
 }
 
-// foreign reports whether a layer must not be distributed, so that only its descriptor is taken.
-func foreign(l convert.Layer) bool {
-	return strings.Contains(l.MediaType, ".nondistributable.") || strings.Contains(l.MediaType, ".foreign.")
-}
-
 // foreign reports whether a layer stays where it is. One that a store has is like any other.
 func (p *picture) foreign(i int) bool {
-	return foreign(p.said[i]) && p.blobs[i].digest == p.said[i].Digest
+	return transfer.Foreign(p.said[i]) && p.blobs[i].digest == p.said[i].Digest
 }
 
 // layers moves every layer to a destination, side by side; each blob once, however often the image has it. Foreign layers

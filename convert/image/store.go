@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/internal/compression"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/store/transfer"
 )
 
 // open returns the store, opened when it is first needed.
@@ -146,7 +147,7 @@ func exported(st *store.Store, layers []store.LayerInfo) []blob {
 	return blobs
 }
 
-// intoStore puts one image into the store. The layers are unpacked in order, because each stands on the one below.
+// intoStore puts one image into the store.
 func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
 	to := j.format(j.at, p.Format)
 	st, err := j.store()
@@ -166,24 +167,20 @@ func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
 		return Result{}, err
 	}
 	var out written
-	err = st.Change(ctx, "convert", func(ctx context.Context, tx *store.Tx) error {
-		all := make([]moved, len(p.blobs))
-		var layers []store.LayerInfo
-		top := ""
-		for i, b := range p.blobs {
-			below := top
-			if all[i], top, err = j.unpack(ctx, tx, p, b, to, below); err != nil {
-				return kimg.Wrap(fmt.Sprintf("layers[%d]", i), err)
-			}
-			if top != below { // else it is empty and is left out
-				layers = append(layers, store.LayerInfo{ID: top, DiffID: all[i].diffID, Size: all[i].plain})
-			}
+	err = transfer.Change(ctx, st, "convert", func(ctx context.Context, tx *store.Tx) error {
+		all, layers, err := j.unpack(ctx, tx, p, to)
+		if err != nil {
+			return err
 		}
 		if out, err = j.document(p, to, all); err != nil {
 			return err
 		}
 		if j.o.Proof { // when the layers are in the store, and the image is not
 			tx.Record("proof", func(ctx context.Context) error { return j.prove(ctx, p, &out.Result, exported(st, layers)) })
+		}
+		top := ""
+		if len(layers) > 0 {
+			top = layers[len(layers)-1].ID
 		}
 		tx.PutImage(store.ImageRecord{
 			Config: out.Config, Manifest: out.Manifest, ManifestType: out.mediaType, TopLayer: top, Names: names, Created: created(out.Config, to),
@@ -193,53 +190,83 @@ func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
 	return out.Result, err
 }
 
-// unpack stages one layer on top of another and returns what it is and the new top.
-func (j *job) unpack(ctx context.Context, tx *store.Tx, p *picture, b blob, to convert.Format, parent string) (moved, string, error) {
-	if p.Format == convert.DockerV2S1 && j.o.Convert.EmptyLayers == convert.EmptyContent {
-		if m, err := j.move(ctx, b, nil, keepAll); err != nil || m.empty {
-			return m, parent, err
+// unpack brings the layers into the store and returns what they are there. Empty layers that will not be in the image are left out.
+func (j *job) unpack(ctx context.Context, tx *store.Tx, p *picture, to convert.Format) ([]moved, []store.LayerInfo, error) {
+	all := make([]moved, len(p.blobs))
+	var want []transfer.Layer
+	var at []int // in all
+	for i, b := range p.blobs {
+		l := transfer.Layer{Digest: b.digest, Size: b.size, Open: func(ctx context.Context) (io.ReadCloser, int64, error) {
+			r, size, err := b.open(ctx)
+			if err != nil {
+				return nil, 0, err
+			}
+			return &twoClosers{io.NopCloser(j.watch(ctx, r)), r}, size, nil
+		}}
+		if p.Format == convert.DockerV2S1 && j.o.Convert.EmptyLayers == convert.EmptyContent {
+			m, err := j.move(ctx, b, nil, keepAll)
+			if err != nil {
+				return nil, nil, kimg.Wrap(fmt.Sprintf("layers[%d]", i), err)
+			}
+			if all[i], l.DiffID = m, m.diffID; m.empty {
+				continue
+			}
 		}
+		if p.diffIDs != nil {
+			l.DiffID = p.diffIDs[i]
+		}
+		want, at = append(want, l), append(at, i)
+	}
+	done, err := transfer.Layers(ctx, tx, want, transfer.Options{Jobs: j.o.Jobs, Logger: j.o.Logger})
+	if err != nil {
+		return nil, nil, err
+	}
+	layers := make([]store.LayerInfo, len(done))
+	for n, d := range done {
+		b := p.blobs[at[n]]
+		f := facts{size: d.Blob, compression: d.Compression, diffID: d.DiffID, plain: d.Size}
+		if d.Skipped {
+			if f.size, f.compression, err = j.glance(ctx, b, d.DiffID); err != nil {
+				return nil, nil, kimg.Wrap(fmt.Sprintf("layers[%d]", at[n]), err)
+			}
+		}
+		m := moved{facts: f, form: j.at.shape(to, false)(f.compression)}
+		if m.form == asGzip {
+			m.form = asPlain // a store keeps no blobs: the layer is called what it is there
+		}
+		m.at = m.target(b)
+		all[at[n]], layers[n] = m, store.LayerInfo{ID: d.ID, DiffID: d.DiffID, Size: d.Size}
+	}
+	return all, layers, nil
+}
+
+// glance tells the size of a blob that is not read, and how it is compressed: by what is known of it, or by its first bytes.
+func (j *job) glance(ctx context.Context, b blob, diffID digest.Digest) (int64, compression.Algorithm, error) {
+	if b.digest == diffID {
+		return b.size, compression.None, nil
+	}
+	r, err := j.memo.take(ctx, b.digest)
+	if err != nil {
+		return 0, "", err
+	}
+	defer r.done()
+	if r.known {
+		return r.facts.size, r.facts.compression, nil
 	}
 	body, size, err := b.open(ctx)
 	if err != nil {
-		return moved{}, "", err
+		return 0, "", err
 	}
 	defer body.Close()
 	if b.size >= 0 && size >= 0 && size != b.size {
-		return moved{}, "", sizeError(b, size)
+		return 0, "", sizeError(b, size)
 	}
-	var n int64
-	v, err := streamio.NewVerifier(&counted{j.watch(ctx, body), &n}, max(size, b.size), b.digest)
-	if err != nil {
-		return moved{}, "", err
+	first := make([]byte, 6)
+	n, err := io.ReadFull(body, first)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
 	}
-	var first prefix
-	layer, err := tx.StageLayer(ctx, parent, store.TarSource(io.TeeReader(v, &first)))
-	switch kimg.ClassOf(err) {
-	case "", kimg.ErrInvalid, kimg.ErrUnsafe, kimg.ErrUnsupported, kimg.ErrLimit:
-		// The digest is checked at the end. A blob that is not the right one says nothing else of interest.
-		if _, verr := streamio.Copy(io.Discard, v); verr != nil {
-			err = verr
-		}
-	}
-	if err != nil {
-		return moved{}, "", err
-	}
-	f := facts{size: n, compression: compression.Detect(first), diffID: layer.DiffID, plain: layer.Size}
-	m := moved{facts: f, form: j.at.shape(to, false)(f.compression)}
-	if m.form == asGzip {
-		m.form = asPlain // a store keeps no blobs: the layer is called what it is there
-	}
-	m.at = m.target(b)
-	return m, layer.ID, nil
-}
-
-// prefix keeps the first bytes written to it.
-type prefix []byte
-
-func (p *prefix) Write(b []byte) (int, error) {
-	*p = append(*p, b[:min(len(b), max(0, 6-len(*p)))]...)
-	return len(b), nil
+	return max(size, b.size), compression.Detect(first[:n]), err
 }
 
 // created is the time a configuration names; now is never it.
