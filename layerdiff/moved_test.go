@@ -178,7 +178,7 @@ func (c *container) move(from, to string) {
 
 // E8: However the kernel kept what a container did, the layer is the same, byte for byte; it is also what a comparison of the
 // two whole trees gives. The base and the layer unpacked by tar, and by umoci, are the tree that the container saw, and so is what the view
-// shows of it.
+// shows of it. For more than 100 of them: -rapid.checks=N.
 func TestHowItWasKeptDoesNotMatter(t *testing.T) {
 	testenv.Need(t, "tar", "cp", "getfattr", "umoci")
 	rapid.Check(t, func(rt *rapid.T) {
