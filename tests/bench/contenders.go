@@ -178,8 +178,19 @@ func findPeers(list string) (peers []peer, err error) {
 	return peers, nil
 }
 
+// words are the command and the flags of the store; the peer takes an option with a comma for two unless it is quoted.
+func (p peer) words(s *site) []string {
+	all := append([]string{p.path}, s.storeFlags()...)
+	for i, word := range all {
+		if strings.Contains(word, ",") {
+			all[i] = `"` + word + `"`
+		}
+	}
+	return all
+}
+
 func (p peer) command(s *site, args ...string) []string {
-	return lab.Unshared(slices.Concat([]string{p.path}, s.storeFlags(), args)...)
+	return lab.Unshared(append(p.words(s), args...)...)
 }
 
 // container makes a container of the peer's own, with content as kimg's have.
@@ -189,7 +200,7 @@ func (p peer) container(s *site, id string) error {
 KIMG_ROOT=$("$@" mount "$ID")
 ` + fill + `
 "$@" umount "$ID" >/dev/null`
-	argv := lab.Unshared(slices.Concat([]string{"sh", "-c", script, "-", p.path}, s.storeFlags())...)
+	argv := lab.Unshared(append([]string{"sh", "-c", script, "-"}, p.words(s)...)...)
 	s.later(p.command(s, "rm", id)...)
 	if _, err := timed([]string{"TREE=" + s.tree(), "ID=" + id}, argv...); err != nil {
 		return err

@@ -24,12 +24,15 @@ func machine(b bench, peers []peer) string {
 	for _, p := range peers {
 		others = append(others, p.name)
 	}
+	kernel, _, _ := strings.Cut(unix.ByteSliceToString(uts.Release[:]), "-")
+	var total int64 // KiB
+	_, _ = fmt.Sscan(field("/proc/meminfo", "MemTotal"), &total)
 	var disk unix.Statfs_t
 	_ = unix.Statfs(b.disk, &disk)
 	fs := map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs"}[int64(disk.Type)]
-	return fmt.Sprintf("Measured on %s: %d processors (%s, %s %s), %s of memory, Linux %s, %s, disk %s, user %d; %s, %s; %s.\n",
+	return fmt.Sprintf("Measured on %s: %d processors (%s, %s %s), %d GiB of memory, Linux %s, %s, disk %s, user %d; %s, %s; %s.\n",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), strings.TrimSpace(field("/proc/cpuinfo", "model name")), runtime.GOARCH, hash,
-		strings.TrimSpace(field("/proc/meminfo", "MemTotal")), unix.ByteSliceToString(uts.Release[:]),
+		(total+1<<19)>>20, kernel,
 		strings.Trim(field("/etc/os-release", "PRETTY_NAME"), `" `), strings.TrimSpace(fs), os.Getuid(), ours, strings.Join(others, ", "), runtime.Version())
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // lineFormat is one line of the table: work, who and what, measured values, ratio, bar, verdict.
-const lineFormat = "%-52s %-38s %-30s %8s %8s  %s\n"
+const lineFormat = "%-57s %-46s %-20s %8s %8s  %s\n"
 
 // result is what a row's contenders took.
 type result struct {
@@ -94,8 +94,8 @@ func (rep *report) peak() {
 func (rep *report) details() {
 	fmt.Fprintln(rep.out)
 	rep.eachRun(func(cells ...string) {
-		for i, width := range []int{52, -16, 3, 10, 10, 10, 10, 9, 11, 9} {
-			fmt.Fprintf(rep.out, "%-*s ", max(width, -width), cells[i])
+		for i, width := range []int{57, 16, 3, 10, 10, 10, 10, 9, 11, 9} {
+			fmt.Fprintf(rep.out, "%-*s ", width, cells[i])
 		}
 		fmt.Fprintln(rep.out)
 	})
