@@ -84,9 +84,9 @@ func table(peers []peer) []row {
 			bars: []bar{{ours.name, "buildah", wallTime, limit, ambition}, {ours.name, "buildah", size, 0, 0}}}
 	}
 	gzip := away("commit, to oci: with gzip", "oci", 1, 0, push("kimg gzip", "oci", false, "--compression", "gzip"), "--disable-compression=false")
-	gzip.contenders = append(gzip.contenders, push("kimg zstd", "oci", false, "--compression", "zstd"), push("kimg gzip again", "oci", true, "--compression", "gzip"))
+	gzip.contenders = append(gzip.contenders, push("kimg zstd", "oci", false, "--compression", "zstd"), push("kimg zstd 1", "oci", false, "--compression", "zstd", "--compression-level", "1"), push("kimg gzip again", "oci", true, "--compression", "gzip"))
 	gzip.bars = []bar{{"kimg gzip", "buildah", wallTime, 1, 0}, {"kimg gzip", "buildah", size, 1.005, 0}, {"kimg zstd", "buildah", wallTime, 0.5, 0},
-		{"kimg zstd", "buildah", size, 0, 0}, {"kimg gzip again", "buildah", wallTime, 0.1, 0}}
+		{"kimg zstd", "buildah", size, 0, 0}, {"kimg zstd 1", "buildah", wallTime, 0, 0}, {"kimg zstd 1", "buildah", size, 0, 0}, {"kimg gzip again", "buildah", wallTime, 0.1, 0}}
 	return append(rows,
 		row{name: "commit, 8 at once, memory", change: "eighth", rounds: 4, contenders: []contender{many("kimg", 8)}, bars: []bar{
 			{"kimg", "", spread, 1.15, 0}, {"kimg", "", meanwhile, 30, 10}}},
