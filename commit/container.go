@@ -47,7 +47,11 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 			err = cerr
 		}
 	}()
-	done := p.takeTurns(ctx, steps.reached)
+	var step *layerStep
+	done := p.takeTurns(ctx, func(bytes int64) {
+		steps.reached(bytes)
+		step.reached(bytes)
+	})
 	defer done()
 	r = Result{Names: names, Removed: o.Remove}
 	err = st.Change(ctx, "commit", func(ctx context.Context, tx *store.Tx) error {
@@ -56,13 +60,15 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 		if err != nil {
 			return err
 		}
+		step = steps.layer(NewLayer, -1)
 		staged := &tree{stack: p.stack.Stack, o: p.diff(links)}
 		var layer *store.StagedLayer
-		if _, err = out.maker.newest(ctx, p.container.LayerID, how, func(ctx context.Context, w io.Writer) (_ layerdiff.Blob, err error) {
+		_, err = out.maker.newest(ctx, p.container.LayerID, how, func(ctx context.Context, w io.Writer) (_ layerdiff.Blob, err error) {
 			staged.o.Tar = w
 			layer, err = tx.StageLayer(ctx, p.parent, staged)
 			return staged.blob, err
-		}); err != nil {
+		})
+		if step.end(err); err != nil {
 			return err
 		}
 		done()

@@ -68,7 +68,11 @@ func (c *copies) first(ctx context.Context) (recipe, error) {
 		}
 	}
 	if best == nil {
-		return recipe{}, nil
+		r := recipe{}
+		if len(c.all) > 0 {
+			r.steps = c.all[0].steps
+		}
+		return r, nil
 	}
 	if best.takesFiles() {
 		best.steps.begin(StepLayers)
@@ -87,7 +91,7 @@ func (c *oneCopy) takesFiles() bool {
 
 // recipe is how layers are put down for this place, which is open if it takes files.
 func (c *oneCopy) recipe(co CopyOptions) recipe {
-	r := recipe{algo: c.made()}
+	r := recipe{algo: c.made(), steps: c.steps}
 	if r.algo != layerdiff.NoCompression {
 		r.level = co.Level
 	}

@@ -248,6 +248,7 @@ func TestProgress(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
+				case e.Layer != "":
 				case e.Err != nil:
 					seen[e.Place] += "!"
 				case !e.End.IsZero():
@@ -267,6 +268,39 @@ func TestProgress(t *testing.T) {
 	write(t, dir, "busy/file", "x")
 	if seen, err := run("dir:" + dir + "/busy"); err == nil || seen[""] != "layers(!" || seen["dir:"+dir+"/busy"] != "layers(!" {
 		t.Errorf("%v, %v", seen, err)
+	}
+}
+
+// E11: every layer that is made or copied begins and ends once at its place, and knows how much there is of it.
+func TestLayerProgress(t *testing.T) {
+	s, dir := newStore(t), t.TempDir()
+	c := twoLayers(t, s)
+	var mu sync.Mutex
+	began, ended := map[string]int{}, map[string]commit.Event{}
+	r, err := commit.Copy(t.Context(), s, c.ID, references(t, "oci:"+dir+"/a", "dir:"+dir+"/b"), commit.Options{Names: []string{"app"}, Progress: func(e commit.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		key := e.Place + " " + e.Layer
+		switch {
+		case e.Layer == "":
+		case e.End.IsZero() && e.Bytes == 0:
+			began[key]++
+		case !e.End.IsZero():
+			ended[key] = e
+		}
+	}}, commit.CopyOptions{Compression: layerdiff.Zstd, NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, n := range began {
+		if e := ended[key]; n != 1 || e.Err != nil || e.Bytes <= 0 || e.Total >= 0 && e.Bytes != e.Total || e.Step != commit.StepLayers {
+			t.Errorf("%s began %d times, then %+v", key, n, e)
+		}
+	}
+	for _, key := range []string{" " + commit.NewLayer, "oci:" + dir + "/a: " + r.DiffIDs[0].String()} {
+		if began[key] != 1 || len(began) != 4 || len(ended) != 4 { // dir: gets both as they were made
+			t.Errorf("%s is not in %v", key, began)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type recipe struct {
 	algo  layerdiff.Compression
 	level int
 	into  *oneCopy // a place in the file system, which the files become part of; nil: files without a name, and of compressed layers only
+	steps *steps   // of the place the layers are for; may be nil
 }
 
 // madeBlob is a layer in a file. An uncompressed one has no algorithm.
@@ -47,6 +48,14 @@ type making struct {
 	recipe
 	file *os.File
 	sum  *streamio.Meter // of what is compressed
+	step *layerStep      // may be nil
+}
+
+// Write takes a part of the uncompressed layer.
+func (x *making) Write(p []byte) (int, error) {
+	n, err := x.WriteCloser.Write(p)
+	x.step.moved(n)
+	return n, err
 }
 
 func newMaker(ctx context.Context, st *store.Store, o Options) *maker {
@@ -129,12 +138,17 @@ func (m *maker) prepare(ctx context.Context, offers []*offer, r recipe) error {
 			return nil, err
 		}
 		var err error
-		making[i], err = m.begin(r, c)
+		if making[i], err = m.begin(r, c); err == nil {
+			making[i].step = r.steps.layer(todo[i].diffID.String(), todo[i].plain)
+		}
 		return making[i], err
 	}, c.Layers())
 	for i, x := range making {
 		if x != nil && err == nil {
 			err = m.finish(ctx, x, todo[i].layer, blobs[i])
+		}
+		if x != nil {
+			x.step.end(err)
 		}
 		if x != nil && err != nil {
 			x.discard()

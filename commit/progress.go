@@ -25,7 +25,15 @@ type Event struct {
 	End   time.Time // zero while the step goes on
 	Bytes int64     // of the layer that was made, or of what was written to the destination, in this step so far
 	Err   error     // why the step failed, when it has ended
+
+	// Layer is the layer of StepLayers that the event is about, which begins and ends like a step, while others do: the digest of what is
+	// made or copied, or [NewLayer]. Then Bytes are those of the layer. Empty: the step as a whole.
+	Layer string
+	Total int64 // bytes that Layer has; negative: nobody knows yet
 }
+
+// NewLayer is what the container changed, while its digest is not known.
+const NewLayer = "new"
 
 // pause is how often a step that goes on is told.
 const pause = 100 * time.Millisecond
@@ -68,6 +76,50 @@ func (s *steps) end(err error) {
 	s.tell(s.now)
 }
 
+// layer begins to tell about one layer. The result may be nil: then nobody wants to know.
+func (s *steps) layer(name string, total int64) *layerStep {
+	if s == nil || s.tell == nil {
+		return nil
+	}
+	l := &layerStep{steps: s, now: Event{Step: StepLayers, Start: time.Now(), Layer: name, Total: total}}
+	l.say(func() bool { l.now.Place = s.now.Place; return true })
+	return l
+}
+
+// layerStep tells about one layer.
+type layerStep struct {
+	steps *steps
+	now   Event
+	last  time.Time
+}
+
+// say tells what has changed, when it is worth it. No two events of a place are told at once.
+func (l *layerStep) say(change func() bool) {
+	if l == nil {
+		return
+	}
+	l.steps.mu.Lock()
+	defer l.steps.mu.Unlock()
+	if change() {
+		l.last = time.Now()
+		l.steps.tell(l.now)
+	}
+}
+
+// moved adds bytes that are done.
+func (l *layerStep) moved(n int) {
+	l.say(func() bool { l.now.Bytes += int64(n); return time.Since(l.last) >= pause })
+}
+
+// reached tells how many bytes are done.
+func (l *layerStep) reached(bytes int64) {
+	l.say(func() bool { l.now.Bytes = bytes; return time.Since(l.last) >= pause })
+}
+
+func (l *layerStep) end(err error) {
+	l.say(func() bool { l.now.End, l.now.Err = time.Now(), err; return true })
+}
+
 // reached tells how many bytes of the step are done, but not too often.
 func (s *steps) reached(bytes int64) { s.move(func(int64) int64 { return bytes }) }
 
@@ -81,21 +133,23 @@ func (s *steps) move(to func(int64) int64) {
 	}
 }
 
-// count returns a reader whose bytes are those of the step.
-func (s *steps) count(r io.Reader) io.Reader {
+// count returns a reader whose bytes are those of the step, and of a layer, which may be nil.
+func (s *steps) count(r io.Reader, l *layerStep) io.Reader {
 	if s.tell == nil {
 		return r
 	}
-	return &counted{r, s}
+	return &counted{r, s, l}
 }
 
 type counted struct {
 	io.Reader
 	steps *steps
+	layer *layerStep
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.steps.move(func(before int64) int64 { return before + int64(n) })
+	c.layer.moved(n)
 	return n, err
 }

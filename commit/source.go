@@ -41,7 +41,10 @@ func (r *containerRef) source(ctx context.Context, m *maker, how recipe) (s *sou
 		return nil, err
 	}
 	s = &source{ref: r, plan: p, end: p.close}
-	if s.blob, err = m.newest(ctx, p.container.LayerID, how, p.writeNewest); err != nil {
+	step := how.steps.layer(NewLayer, -1)
+	p.moved = step.reached
+	s.blob, err = m.newest(ctx, p.container.LayerID, how, p.writeNewest)
+	if step.end(err); err != nil {
 		return nil, kimg.Wrap(p.container.Name, err)
 	}
 	if s.docs, err = p.documents(s.blob, nil); err != nil {

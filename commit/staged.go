@@ -67,11 +67,15 @@ func (s *staged) DesiredLayerCompression() types.LayerCompression {
 }
 
 // PutBlob implements types.ImageDestination.
-func (s *staged) PutBlob(ctx context.Context, r io.Reader, info types.BlobInfo, cache types.BlobInfoCache, isConfig bool) (types.BlobInfo, error) {
+func (s *staged) PutBlob(ctx context.Context, r io.Reader, info types.BlobInfo, cache types.BlobInfoCache, isConfig bool) (_ types.BlobInfo, err error) {
+	var layer *layerStep
 	if isConfig {
 		s.steps.begin(StepConfig)
+	} else {
+		layer = s.steps.layer(info.Digest.String(), info.Size)
+		defer func() { layer.end(err) }()
 	}
-	r = s.steps.count(r)
+	r = s.steps.count(r, layer)
 	if s.remote != nil {
 		return s.remote.PutBlob(ctx, r, info, cache, isConfig)
 	}

@@ -29,6 +29,7 @@ type commitOptions struct {
 	timestamp                    int64
 	omitHistory, squash, rewrite bool
 	progress                     string
+	endProgress                  func()
 	annotation, unsetAnnotation  []string
 	label, changes               []string
 	iidFile, metadataFile        string
@@ -87,7 +88,7 @@ With --timestamp, or SOURCE_DATE_EPOCH in the environment, the same container gi
 	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "leave out files that cannot be read, and list them")
 	f.BoolVar(&o.force, "force", false, "commit even if the container's content may have suffered in a crash")
 	f.BoolVar(&o.pause, "pause", false, "freeze a running container while it is read")
-	f.StringVar(&o.progress, "progress", "auto", "tell on standard error how far it is, as `auto`, plain, json or none (default: one line on a terminal, else none)")
+	f.StringVar(&o.progress, "progress", "auto", "tell on standard error how far it is, as `auto`, plain, json or none (default: bars on a terminal, else none)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the ID")
 	return cmd
 }
@@ -111,10 +112,11 @@ func (o *commitOptions) check(list []string) error {
 	if o.pause && o.remove {
 		return usagef("--pause", "a container that goes on running cannot be removed")
 	}
-	progress, err := o.progressTo(o.progress, o.quiet)
+	progress, end, err := o.progressTo(o.progress, o.quiet)
 	if err != nil {
 		return err
 	}
+	o.endProgress = end
 	annotated, err := o.annotations()
 	if err != nil {
 		return err

@@ -34,6 +34,7 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 	o.copying.System = o.systemContext()
 	o.copying.System.BlobInfoCacheDir = filepath.Join(st.Info().RunRoot, "kimg-blobs")
 	made, err := commit.Copy(ctx, st, c.ID, o.copies, o.options, o.copying)
+	o.endProgress()
 	if err != nil {
 		return err
 	}

@@ -7,27 +7,38 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kimg/kimg/commit"
 )
 
-// progressTo returns what tells on standard error how far a commit is, nil when nobody wants to know.
-func (a *app) progressTo(form string, quiet bool) (func(commit.Event), error) {
+// progressTo returns what tells on standard error how far a commit is, nil when nobody wants to know, and what must be called
+// when the commit has ended.
+func (a *app) progressTo(form string, quiet bool) (tell func(commit.Event), end func(), err error) {
 	p := &progress{w: a.err}
+	end = func() {}
 	f, _ := a.err.(*os.File)
 	switch form {
 	case "auto":
 		if quiet || a.flags.json || f == nil || !terminal(f) {
-			return nil, nil
+			return nil, end, nil
 		}
-		return p.bar, nil
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err != nil || size.Col == 0 || size.Row == 0 {
+			return p.plain, end, nil // no room for bars, or nobody knows
+		}
+		b := newBars(f)
+		level, err := logLevel(a.flags.logLevel)
+		a.log = newLogger(b, level, false) // above the bars, not across them
+		bridgeLogrus(a.log, level)
+		return b.event, b.close, err
 	case "plain":
-		return p.plain, nil
+		return p.plain, end, nil
 	case "json":
-		return p.json, nil
+		return p.json, end, nil
 	case "none":
-		return nil, nil
+		return nil, end, nil
 	}
-	return nil, usagef("--progress", "not one of auto, plain, json and none")
+	return nil, end, usagef("--progress", "not one of auto, plain, json and none")
 }
 
 // progress writes events. What cannot be written is not missed.
@@ -54,25 +65,14 @@ func line(e commit.Event) string {
 	return escape(fmt.Sprintf("%s done in %.1f s", text, e.End.Sub(e.Start).Seconds()))
 }
 
-// plain writes a line when a step begins and one when it ends.
+// plain writes a line when a step begins and one when it ends. Layers are for bars.
 func (p *progress) plain(e commit.Event) {
-	if e.End.IsZero() && e.Bytes > 0 {
+	if e.Layer != "" || e.End.IsZero() && e.Bytes > 0 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, _ = fmt.Fprintln(p.w, line(e))
-}
-
-// bar keeps one line of the terminal up to date.
-func (p *progress) bar(e commit.Event) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	end := ""
-	if !e.End.IsZero() {
-		end = "\n"
-	}
-	_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s%s", line(e), end)
 }
 
 // eventJSON is one event in results.
@@ -85,8 +85,11 @@ type eventJSON struct {
 	Error string      `json:"error"` // empty: none
 }
 
-// json writes every event as an object on a line of its own.
+// json writes every event of a step as an object on a line of its own.
 func (p *progress) json(e commit.Event) {
+	if e.Layer != "" {
+		return
+	}
 	j := eventJSON{Place: e.Place, Step: e.Step, Start: e.Start, Bytes: e.Bytes}
 	if !e.End.IsZero() {
 		j.End = &e.End
