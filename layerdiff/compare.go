@@ -90,7 +90,7 @@ func (t *tree) isFileBelow(e *entry, fd, at int, scratch []byte) (bool, error) {
 	if fileIDOf(e.content()) == fileIDOf(&lowSt) {
 		return true, nil
 	}
-	same, err := sameContent(fd, low, scratch)
+	same, err := sameContent(fd, low, scratch, t.cancelled)
 	if err == nil && !same {
 		_, err = unix.Seek(fd, 0, unix.SEEK_SET)
 	}
@@ -100,10 +100,13 @@ func (t *tree) isFileBelow(e *entry, fd, at int, scratch []byte) (bool, error) {
 	return same, e.recheck(fd)
 }
 
-// sameContent compares two files of the same size from where they are.
-func sameContent(a, b int, scratch []byte) (bool, error) {
+// sameContent compares two files of the same size from where they are, unless that is cancelled.
+func sameContent(a, b int, scratch []byte, cancelled func() error) (bool, error) {
 	half := len(scratch) / 2
 	for {
+		if err := cancelled(); err != nil {
+			return false, err
+		}
 		n, err := atfs.Read(a, scratch[:half], -1)
 		if err != nil {
 			return false, err

@@ -153,6 +153,9 @@ func (c *content) each(x *run, do func(data []byte, at int64, hole bool) error) 
 				return reading(c.e.path(), err)
 			}
 			for at < from {
+				if err := x.cancelled(); err != nil {
+					return err
+				}
 				n := min(from-at, int64(len(zeros)))
 				if err := do(zeros[:n], at, true); err != nil {
 					return err

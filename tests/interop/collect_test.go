@@ -282,7 +282,7 @@ func (c *collection) kill(n int) {
 	}
 	id := make([]byte, 64)
 	if _, err := io.ReadFull(out, id); err != nil { // podman was faster
-		if _ = cmd.Wait(); !strings.Contains(stderr.String(), "no such image") {
+		if _ = cmd.Wait(); !strings.Contains(stderr.String(), "no such image") && !strings.Contains(stderr.String(), "image not known") {
 			c.t.Errorf("%v: %s", err, &stderr)
 		}
 		c.counts[lost].Add(1)
