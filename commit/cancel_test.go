@@ -113,13 +113,13 @@ func TestCancelled(t *testing.T) {
 			return err
 		},
 	} {
-		t.Run(name, func(t *testing.T) { cancelled(t, s, dest, road) })
+		t.Run(name, func(t *testing.T) { stopsSoon(t, s, dest, road) })
 	}
 }
 
-// cancelled runs a road that would take long, cancels it in the middle and looks at how soon it ends, and at what it leaves. The best of
+// stopsSoon runs a road that would take long, cancels it in the middle and looks at how soon it ends, and at what it leaves. The best of
 // three counts: the machine may have been busy with something else.
-func cancelled(t *testing.T, s *store.Store, dest string, road func(context.Context) error) {
+func stopsSoon(t *testing.T, s *store.Store, dest string, road func(context.Context) error) {
 	t.Helper()
 	before, best := layers(t, s), time.Hour
 	for try := 0; try < 3 && best > stopWithin; try++ {
