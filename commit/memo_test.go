@@ -80,7 +80,7 @@ func readBack(t *testing.T, ref types.ImageReference, r commit.Result) convert.M
 			t.Fatal(err)
 		}
 		sum := digest.SHA256.Digester()
-		plain, found, err := compression.NewReader(io.TeeReader(body, sum.Hash()))
+		plain, found, err := compression.NewReader(t.Context(), io.TeeReader(body, sum.Hash()))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -69,7 +69,7 @@ func (t *tarSource) plain(ctx context.Context) (io.ReadCloser, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	plain, _, err := compression.NewReader(r)
+	plain, _, err := compression.NewReader(ctx, r)
 	if err != nil {
 		return nil, tarError(err)
 	}

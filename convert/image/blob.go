@@ -112,7 +112,7 @@ func (c *Converter) read(ctx context.Context, b blob, r *remembered, dst Destina
 	if err != nil && err != io.EOF {
 		return moved{}, err
 	}
-	p := pass{b: b, src: src, size: size, algorithm: compression.Detect(first), jobs: c.o.jobs()}
+	p := pass{ctx: ctx, b: b, src: src, size: size, algorithm: compression.Detect(first), jobs: c.o.jobs()}
 	m := moved{facts: r.facts, form: in(p.algorithm)}
 	if !r.known {
 		p.sum = &measure{}
@@ -162,6 +162,7 @@ func (i identity) orUnknown() identity {
 
 // pass is one reading of a blob.
 type pass struct {
+	ctx       context.Context
 	b         blob
 	src       io.Reader
 	size      int64 // of the blob; -1: not known
@@ -212,7 +213,7 @@ func (p *pass) compress(w io.Writer) error {
 
 // unpack writes the plain form of a blob, and reads the blob to its end.
 func (p *pass) unpack(raw io.Reader, w io.Writer) error {
-	plain, _, err := compression.NewReader(raw)
+	plain, _, err := compression.NewReader(p.ctx, raw)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (b blob) plain(ctx context.Context) (io.ReadCloser, error) {
 		body.Close()
 		return nil, err
 	}
-	r, _, err := compression.NewReader(v)
+	r, _, err := compression.NewReader(ctx, v)
 	if err != nil {
 		body.Close()
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"context"
 	"errors"
 	"io"
 
@@ -52,8 +53,8 @@ func Detect(first []byte) Algorithm {
 // NewReader returns the plain form of a stream and how it is compressed. The stream is valid only when the reader has come
 // to io.EOF: a stream that is cut short, has a wrong checksum or length, or goes on after its end is class integrity
 // ("layer-data"), one that asks for too much memory class limit. Errors of r itself are passed on. The caller closes the
-// reader; r stays open.
-func NewReader(r io.Reader) (io.ReadCloser, Algorithm, error) {
+// reader; r stays open. Reading ends when ctx does, which also r should: a few bytes of it can unpack to many.
+func NewReader(ctx context.Context, r io.Reader) (io.ReadCloser, Algorithm, error) {
 	src := &source{r: r}
 	b := bufio.NewReaderSize(src, buffered)
 	first, err := b.Peek(firstBytes)
@@ -65,7 +66,7 @@ func NewReader(r io.Reader) (io.ReadCloser, Algorithm, error) {
 	if err != nil {
 		return nil, a, src.class(err)
 	}
-	return &reader{plain, src}, a, nil
+	return &reader{plain, src, ctx}, a, nil
 }
 
 func open(b *bufio.Reader, a Algorithm, first []byte) (io.ReadCloser, error) {
@@ -118,10 +119,14 @@ func (s *source) class(err error) error {
 type reader struct {
 	io.ReadCloser
 	src *source
+	ctx context.Context
 }
 
 // Read implements io.Reader.
 func (r *reader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
 	n, err := r.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
 		err = r.src.class(err)

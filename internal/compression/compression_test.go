@@ -3,6 +3,7 @@ package compression
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -45,7 +46,7 @@ func compressed(t *testing.T, a Algorithm, data []byte) []byte {
 }
 
 func read(data []byte) ([]byte, Algorithm, error) {
-	r, a, err := NewReader(bytes.NewReader(data))
+	r, a, err := NewReader(context.Background(), bytes.NewReader(data))
 	if err != nil {
 		return nil, a, err
 	}
@@ -131,7 +132,7 @@ func (b *broken) Read(p []byte) (int, error) {
 // What goes wrong below is not the stream's fault.
 func TestPassesErrorsOn(t *testing.T) {
 	for n := range 3 {
-		r, _, err := NewReader(&broken{n})
+		r, _, err := NewReader(t.Context(), &broken{n})
 		if err == nil {
 			_, err = io.ReadAll(r)
 		}

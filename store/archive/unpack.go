@@ -62,7 +62,7 @@ func fill(ctx context.Context, tmp, f *os.File) error {
 	if free := int64(disk.Bavail) * int64(disk.Bsize) / 100 * 95; disk.Blocks > 0 && free < most {
 		most, full = free, true
 	}
-	plain, _, err := compression.NewReader(streamio.WithContext(ctx, f))
+	plain, _, err := compression.NewReader(ctx, streamio.WithContext(ctx, f))
 	if err != nil {
 		return err
 	}
