@@ -151,7 +151,7 @@ var ceilings = map[string]int{
 	"convert/image":    2000,
 	"copydata":         1400,
 	"copydata/edit":    1050,
-	"layerdiff":        3365,
+	"layerdiff":        3375,
 	"layerdiff/rootfs": 735,
 	"layerdiff/untar":  1025,
 	"store":            6240,
