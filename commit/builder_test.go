@@ -417,6 +417,39 @@ func manifestOf(t testing.TB, img *store.Image) ispec.Manifest {
 	return m
 }
 
+// TestNameComesLast is B33: whenever a name leads to the new image, its manifest, configuration and layers are there.
+func TestNameComesLast(t *testing.T) {
+	s := storetest.Kinds()[0].New(t)
+	ctx := t.Context()
+	l := step(t, from(t, s, "", commit.FromOptions{}), "x", "x")
+	done := make(chan error)
+	go func() {
+		var err error
+		for i := 0; i < 10 && err == nil; i++ {
+			_, err = commit.CreateImage(ctx, s, configOf(t, fmt.Sprint(i), l.DiffIDs()), "", l, commit.Options{Names: []string{"new"}})
+		}
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			must(t, err)
+			return
+		default:
+		}
+		img, err := s.Resolve(ctx, "new", nil)
+		if errors.Is(err, kimg.ErrNotFound) {
+			continue
+		}
+		must(t, err)
+		_, err = img.Config(ctx)
+		must(t, err)
+		if infos, err := img.Layers(ctx); err != nil || len(infos) != 1 {
+			t.Fatal(infos, err)
+		}
+	}
+}
+
 // TestBuilderBadInput: a class for each, and nothing is left.
 func TestBuilderBadInput(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {

@@ -13,7 +13,7 @@ func TestMain(m *testing.M) {
 	os.Exit(asroot.Run(m))
 }
 
-// TestStores runs the table over every kind of store.
+// TestStores runs the table over every kind of store; its mounts are row X1.
 func TestStores(t *testing.T) {
 	for _, k := range storetest.Kinds() {
 		t.Run(k.String(), func(t *testing.T) { storetest.Run(t, k.New) })
