@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -28,7 +29,7 @@ func gzipped(t *testing.T, data []byte) []byte {
 }
 
 // keep stages one layer from a blob and lets it keep the blob; fail fails the change after everything is staged.
-func (ts *testStore) keep(t *testing.T, tar, blob []byte, d digest.Digest, fail error) (id string, err error) {
+func (ts *testStore) keep(t *testing.T, tar, blob []byte, d digest.Digest, recipe bool, fail error) (id string, err error) {
 	t.Helper()
 	err = ts.Change(t.Context(), "keep", func(ctx context.Context, tx *store.Tx) error {
 		spool, err := tx.SpoolBlob()
@@ -38,7 +39,12 @@ func (ts *testStore) keep(t *testing.T, tar, blob []byte, d digest.Digest, fail 
 		l, err := tx.StageLayer(ctx, "", store.TarSource(bytes.NewReader(tar)))
 		must(t, err)
 		id = l.ID
-		if err := tx.KeepBlob(l, spool, d); err != nil {
+		if recipe {
+			err = tx.KeepRecipe(ctx, l, spool, d, 1)
+		} else {
+			err = tx.KeepBlob(l, spool, d)
+		}
+		if err != nil {
 			return err
 		}
 		tx.Record("test", func(context.Context) error { return fail })
@@ -56,19 +62,19 @@ func TestKeepBlobs(t *testing.T) {
 	d := digest.FromBytes(blob)
 	ts.addImage(t, "other", "")
 	before := ts.inventory(t)
-	if _, err := ts.keep(t, tar, blob, digest.FromString("other"), nil); kimg.ClassOf(err) != kimg.ErrIntegrity {
+	if _, err := ts.keep(t, tar, blob, digest.FromString("other"), false, nil); kimg.ClassOf(err) != kimg.ErrIntegrity {
 		t.Errorf("another blob: %v", err)
 	}
-	if _, err := ts.keep(t, tar, blob, d, errors.New("stop")); err == nil {
+	if _, err := ts.keep(t, tar, blob, d, false, errors.New("stop")); err == nil {
 		t.Error("no failure")
 	}
 	if after := ts.inventory(t); after != before {
 		t.Error(diff(before, after))
 	}
-	id, err := ts.keep(t, tar, blob, d, nil)
+	id, err := ts.keep(t, tar, blob, d, false, nil)
 	must(t, err)
 	again := append(bytes.Clone(blob), gzipped(t, nil)...) // the same layer in another form
-	_, err = ts.keep(t, tar, again, digest.FromBytes(again), nil)
+	_, err = ts.keep(t, tar, again, digest.FromBytes(again), false, nil)
 	must(t, err)
 	img, err := ts.PutImage(ctx, record(t, "x", id, []string{"x"}, digest.FromBytes(tar)))
 	must(t, err)
@@ -103,5 +109,47 @@ func TestKeepBlobs(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		must(t, r.Close())
+	}
+}
+
+// TestKeepRecipes: of a blob that a known encoder made only the recipe is kept; of another one nothing.
+func TestKeepRecipes(t *testing.T) {
+	ctx := t.Context()
+	ts := newStore(t)
+	tar := makeTar(t, file{name: "f", content: strings.Repeat("some text ", 10_000)})
+	blob := gzipped(t, tar)
+	d := digest.FromBytes(blob)
+	ts.addImage(t, "other", "")
+	before := ts.inventory(t)
+	foreign := append(bytes.Clone(blob), gzipped(t, nil)...)
+	if _, err := ts.keep(t, tar, foreign, digest.FromBytes(foreign), true, nil); kimg.ClassOf(err) != kimg.ErrNotFound || ts.inventory(t) != before {
+		t.Errorf("%v\n%s", err, diff(before, ts.inventory(t)))
+	}
+	id, err := ts.keep(t, tar, blob, d, true, nil)
+	must(t, err)
+	img, err := ts.PutImage(ctx, record(t, "x", id, []string{"x"}, digest.FromBytes(tar)))
+	must(t, err)
+	read := func() ([]byte, error) {
+		r, err := img.Blob(ctx, d, int64(len(blob)))
+		if err != nil {
+			return nil, err
+		}
+		data, err := io.ReadAll(r)
+		return data, errors.Join(err, r.Close())
+	}
+	if got, err := read(); err != nil || !bytes.Equal(got, blob) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	path := filepath.Join(ts.root, "overlay-layers", id, "kimg.recipe.sha256."+d.Encoded())
+	if info, err := os.Stat(path); err != nil || info.Size() > 100 {
+		t.Errorf("%v, %v", info, err)
+	}
+	for text, want := range map[string]kimg.Class{
+		`{"encoder":"go","level":1,"header":"H4sIAAAAAAAC/w=="}`: kimg.ErrIntegrity, `{"encoder":"gone"}`: kimg.ErrUnsupported, `{"encoder":`: kimg.ErrInvalid, strings.Repeat(" ", 1<<20): kimg.ErrLimit,
+	} {
+		must(t, os.WriteFile(path, []byte(text), 0o600))
+		if _, err := read(); kimg.ClassOf(err) != want {
+			t.Errorf("%.50s: %v", text, err)
+		}
 	}
 }
