@@ -125,7 +125,7 @@ func notFound() error {
 
 // makes proves the recipe: the blob's own content, compressed, is the blob.
 func (r Recipe) makes(ctx context.Context, blob io.ReaderAt, size int64, jobs int) (bool, error) {
-	tar, _, err := compression.NewReader(streamio.WithContext(ctx, io.NewSectionReader(blob, 0, size)))
+	tar, _, err := compression.NewReader(ctx, io.NewSectionReader(blob, 0, size))
 	if err != nil {
 		return false, err
 	}

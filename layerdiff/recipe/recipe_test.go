@@ -29,7 +29,7 @@ func sample(size int) []byte {
 				data = append(data, byte(r.Uint32()))
 			}
 		}
-		data = fmt.Appendf(data, "usr/share/doc/%d/word%d\n", r.IntN(1000), r.IntN(100))
+		data = fmt.Appendf(data, "usr/share/doc/%d/word%d\n", r.IntN(1<<30), r.IntN(1<<20))
 	}
 	return data[:size]
 }
