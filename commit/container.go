@@ -27,7 +27,7 @@ func Container(ctx context.Context, st *store.Store, id string, o Options) (Resu
 
 // intoStore commits to the store and to places elsewhere, all of them or none.
 func intoStore(ctx context.Context, st *store.Store, id string, o Options, names []string, out *copies) (r Result, err error) {
-	steps := newSteps(o.Progress, "")
+	steps := newSteps(st, o.Progress, "")
 	defer func() { steps.end(err) }()
 	p, err := open(ctx, st, id, o)
 	if err != nil {

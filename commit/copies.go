@@ -47,7 +47,7 @@ func newCopies(ctx context.Context, st *store.Store, dests []types.ImageReferenc
 			}
 			at, _ := placeOf(dest) // checked before
 			one := &oneCopy{dest: dest, place: at, form: at.format(o), algo: at.compression(dest, co)}
-			one.staged = staged{ref: dest, compress: one.algo != layerdiff.NoCompression, steps: newSteps(o.Progress, label(dest))}
+			one.staged = staged{ref: dest, compress: one.algo != layerdiff.NoCompression, steps: newSteps(st, o.Progress, label(dest))}
 			c.all = append(c.all, one)
 		}
 	}

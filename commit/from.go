@@ -46,7 +46,7 @@ type FromOptions struct {
 	Owner    string                                   // of the lease on the image, for people; empty: kimg
 	Purpose  string                                   // of the lease; empty: build
 	Lease    time.Duration                            // how long; 0: 24 hours
-	Logger   *slog.Logger                             // nil discards
+	Logger   *slog.Logger                             // nil: the store's
 }
 
 // Warning is something that a user should hear and that stops nobody.
@@ -69,7 +69,7 @@ const leaseTime = 24 * time.Hour
 // cannot be is logged.
 func From(ctx context.Context, st *store.Store, ref string, o FromOptions) (*ROLayer, error) {
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+		o.Logger = st.Logger()
 	}
 	want := ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	if o.Platform != nil {

@@ -62,7 +62,7 @@ func (m *maker) keep() {
 	err := m.st.RememberBlobs(m.ctx, m.lessons)
 	if err == nil {
 		clear(m.lessons)
-	} else if m.o.Logger != nil {
+	} else {
 		m.o.Logger.WarnContext(m.ctx, "the compressed forms of layers are not remembered", "error", err)
 	}
 }

@@ -59,6 +59,7 @@ func (x *making) Write(p []byte) (int, error) {
 }
 
 func newMaker(ctx context.Context, st *store.Store, o Options) *maker {
+	o.Logger = cmp.Or(o.Logger, st.Logger())
 	return &maker{ctx: ctx, st: st, o: o, lessons: map[string][]store.KnownBlob{}}
 }
 

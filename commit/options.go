@@ -53,7 +53,7 @@ type Options struct {
 	SkipUnreadable bool // lists files that cannot be opened in Result.LeftOut instead of failing
 
 	Jobs     int          // files read at the same time; 0 is one per processor
-	Logger   *slog.Logger // nil discards
+	Logger   *slog.Logger // nil: the store's
 	Progress func(Event)  // told about every step at every place, one event at a time for each place; may be nil
 }
 

@@ -2,7 +2,6 @@ package commit
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/freezer"
@@ -19,9 +18,6 @@ func (p *plan) pause(ctx context.Context) error {
 		return err
 	}
 	log := p.o.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	thaw, err := freezer.Freeze(ctx, pid, p.container.ID)
 	if err != nil {
 		log.WarnContext(ctx, "the container is not paused", "container", p.container.Name, "error", kimg.Line(err))

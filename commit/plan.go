@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -57,6 +58,7 @@ func (b baseImage) annotations() map[string]string {
 
 // open reads the container's state and finds what it stands on. Nothing is changed.
 func open(ctx context.Context, st *store.Store, id string, o Options) (*plan, error) {
+	o.Logger = cmp.Or(o.Logger, st.Logger())
 	if o.RewriteTimestamp && o.Created == nil {
 		return nil, kimg.Errorf(kimg.ErrInvalid, "commit", "the times of files cannot be rewritten without a time for the image")
 	}

@@ -4,6 +4,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/kimg/kimg/store"
 )
 
 // Step is a part of a commit.
@@ -47,13 +49,21 @@ type steps struct {
 	on   bool
 }
 
-func newSteps(tell func(Event), place string) *steps {
-	return &steps{tell: tell, now: Event{Place: place}}
+// newSteps tells progress, which may be nil, and whoever listens to the store.
+func newSteps(st *store.Store, progress func(Event), place string) *steps {
+	return &steps{now: Event{Place: place}, tell: func(e Event) {
+		if progress != nil {
+			progress(e)
+		}
+		st.Tell(store.Event{
+			Type: store.EventProgress, Op: "commit", Object: e.Place, Text: string(e.Step), Bytes: e.Bytes, Done: !e.End.IsZero(), Err: e.Err,
+		})
+	}}
 }
 
 // begin ends the step that is going on and begins another, unless it is the same.
 func (s *steps) begin(step Step) {
-	if s.tell == nil || s.on && s.now.Step == step {
+	if s.on && s.now.Step == step {
 		return
 	}
 	s.end(nil)
@@ -68,7 +78,7 @@ func (s *steps) begin(step Step) {
 func (s *steps) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tell == nil || !s.on {
+	if !s.on {
 		return
 	}
 	s.on = false
@@ -127,7 +137,7 @@ func (s *steps) move(to func(int64) int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now.Bytes = to(s.now.Bytes)
-	if now := time.Now(); s.tell != nil && s.on && now.Sub(s.last) >= pause {
+	if now := time.Now(); s.on && now.Sub(s.last) >= pause {
 		s.last = now
 		s.tell(s.now)
 	}
@@ -135,9 +145,6 @@ func (s *steps) move(to func(int64) int64) {
 
 // count returns a reader whose bytes are those of the step, and of a layer, which may be nil.
 func (s *steps) count(r io.Reader, l *layerStep) io.Reader {
-	if s.tell == nil {
-		return r
-	}
 	return &counted{r, s, l}
 }
 

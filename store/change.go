@@ -115,6 +115,7 @@ func (tx *Tx) run(ctx context.Context, op string, stage func(ctx context.Context
 		return err
 	}
 	tx.intent.remove()
+	tx.results(op)
 	return nil
 }
 

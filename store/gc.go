@@ -79,7 +79,7 @@ func (s *Store) Collect(ctx context.Context, found []Garbage, before time.Time) 
 	}
 	var removed []Garbage
 	err := s.Change(ctx, "gc", func(_ context.Context, tx *Tx) error {
-		tx.Record("garbage", func(ctx context.Context) error {
+		tx.Record("", func(ctx context.Context) error {
 			for _, g := range found {
 				if err := check(ctx); err != nil {
 					return err
@@ -90,6 +90,7 @@ func (s *Store) Collect(ctx context.Context, found []Garbage, before time.Time) 
 				}
 				if gone {
 					removed = append(removed, g)
+					s.Tell(Event{Type: EventResult, Op: "gc", Object: g.Kind + " " + g.ID})
 				}
 			}
 			return nil

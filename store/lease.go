@@ -107,7 +107,7 @@ func (s *Store) Lease(ctx context.Context, o LeaseOptions) (*Lease, error) {
 	rw := newID()
 	err = s.Change(ctx, "lease", func(_ context.Context, tx *Tx) error {
 		tx.steps = append(tx.steps, step{
-			what:   "lease",
+			what:   "lease " + l.id,
 			intent: func() (*intentStep, error) { return &intentStep{Create: l.id, RW: rw}, nil },
 			do: func(context.Context) error {
 				tx.undo.Add(func(ctx context.Context) error { return s.unmake(ctx, l.id, rw) })

@@ -59,7 +59,7 @@ func (s *Store) NewContainer(ctx context.Context, base *Image, o ContainerOption
 	id, rw := newID(), newID()
 	err = s.Change(ctx, "from", func(_ context.Context, tx *Tx) error {
 		tx.steps = append(tx.steps, step{
-			what:   "container",
+			what:   "container " + id,
 			intent: func() (*intentStep, error) { return &intentStep{Create: id, RW: rw}, nil },
 			do: func(ctx context.Context) error {
 				tx.undo.Add(func(ctx context.Context) error { return s.unmake(ctx, id, rw) })

@@ -11,12 +11,12 @@ import (
 
 // Options say which store to open. The zero value opens the user's default store.
 type Options struct {
-	Root          string   // graph root; "": storage.conf decides
-	RunRoot       string   // "": storage.conf decides
-	Driver        string   // "": the environment, storage.conf or the existing store decides
-	DriverOptions []string // not nil: instead of the options of storage.conf
-	NoSync        bool     // a throw-away store: success does not mean durable
-	Logger        *slog.Logger
+	Root          string       // graph root; "": storage.conf decides
+	RunRoot       string       // "": storage.conf decides
+	Driver        string       // "": the environment, storage.conf or the existing store decides
+	DriverOptions []string     // not nil: instead of the options of storage.conf
+	NoSync        bool         // a throw-away store: success does not mean durable
+	Logger        *slog.Logger // nil discards; see also [Store.Listen]
 }
 
 // Store is an open store. It is safe for concurrent use.
@@ -26,7 +26,8 @@ type Store struct {
 	noSync bool
 	opened bool // by Open: intents are written and recovered
 	holds  holds
-	depths sync.Map // of layers, by their ids
+	tell   func(Event) // may be nil
+	depths sync.Map    // of layers, by their ids
 }
 
 // Wrap uses a store that someone else opened, as it is: it is never shut down, its options are not read again, no lock
