@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -233,6 +234,42 @@ func TestBadLists(t *testing.T) {
 		if after := ts.inventory(t); after != before {
 			t.Errorf("%s: %s", name, diff(before, after))
 		}
+	}
+}
+
+// TestListTakenBack: images and their list come together or not at all.
+func TestListTakenBack(t *testing.T) {
+	ts := newStore(t)
+	x := ts.indexed(t, amd64)
+	_, err := ts.PutList(t.Context(), x.record(0, false, "other"))
+	must(t, err)
+	second := x
+	second.index = bytes.Replace(x.index, []byte(`"a":"b"`), []byte(`"a":"c"`), 1)
+	before := ts.inventory(t)
+	err = ts.Change(t.Context(), "test", func(ctx context.Context, tx *store.Tx) error {
+		tx.PutImage(record(t, "new", "", nil))
+		must(t, tx.PutList(ctx, second.record(1, true, "list", "other")))
+		tx.Record("test", func(context.Context) error { return kimg.Errorf(kimg.ErrBusy, "test", "stop") })
+		return nil
+	})
+	if after := ts.inventory(t); kimg.ClassOf(err) != kimg.ErrBusy || after != before {
+		t.Errorf("%v\n%s", err, diff(before, after))
+	}
+}
+
+// TestIndexAgainstConfig is row B12: an image that is not what its index says is taken, with a warning.
+func TestIndexAgainstConfig(t *testing.T) {
+	ts := newStore(t)
+	x := ts.indexed(t, armV6)
+	_, err := ts.PutList(t.Context(), x.record(1, false, "list"))
+	must(t, err)
+	var log bytes.Buffer
+	s, err := store.Open(store.Options{Root: ts.root, RunRoot: ts.runRoot, Driver: "overlay", DriverOptions: []string{}, NoSync: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	must(t, err)
+	defer s.Close()
+	img, err := s.Resolve(t.Context(), "list", &armV7)
+	if err != nil || img.ID != x.images[0].ID || !strings.Contains(log.String(), "linux/amd64, not for linux/arm/v6") {
+		t.Errorf("%v, %v: %s", img, err, log.String())
 	}
 }
 
