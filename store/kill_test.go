@@ -62,6 +62,7 @@ var operations = map[string]func(ctx context.Context, s *store.Store) error{
 		_, err := s.Lease(ctx, store.LeaseOptions{Image: "unused", Detached: true})
 		return err
 	},
+	"list":         importList,
 	"commit links": func(ctx context.Context, s *store.Store) error { return commitContainer(ctx, s, true) },
 	"commit copy":  func(ctx context.Context, s *store.Store) error { return commitContainer(ctx, s, false) },
 }
@@ -102,6 +103,32 @@ func importImage(ctx context.Context, s *store.Store, name string, layers ...str
 		}
 		tx.PutImage(record(nil, "import", parent, []string{name}, diffIDs...))
 		return nil
+	})
+}
+
+// importList puts an index with one image, whose layer keeps its blob.
+func importList(ctx context.Context, s *store.Store) error {
+	return s.Change(ctx, "import", func(ctx context.Context, tx *store.Tx) error {
+		tar := makeTar(nil, file{name: "listed", content: "x"})
+		spool, err := tx.SpoolBlob()
+		if err != nil {
+			return err
+		}
+		if _, err := spool.Write(tar); err != nil {
+			return err
+		}
+		l, err := tx.StageLayer(ctx, "", store.TarSource(bytes.NewReader(tar)))
+		if err != nil {
+			return err
+		}
+		if err := tx.KeepBlob(l, spool, digest.FromBytes(tar)); err != nil {
+			return err
+		}
+		img := record(nil, "listed", l.ID, nil, l.DiffID)
+		tx.PutImage(img)
+		d := digest.FromBytes(img.Manifest)
+		index := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, img.ManifestType, d, len(img.Manifest))
+		return tx.PutList(ctx, store.ListRecord{Names: []string{"base", "list"}, Index: index, Instances: map[digest.Digest]string{d: img.ID()}})
 	})
 }
 
@@ -299,6 +326,12 @@ func strikeAt(t *testing.T, op, driver, point, how, before, after string) {
 		t.Fatal(err)
 	}
 	for _, img := range images {
+		if img.IsList() {
+			if l, err := img.List(t.Context()); err != nil || len(l.Entries[0].Missing) > 0 {
+				t.Errorf("%+v, %v", l.Entries, err)
+			}
+			continue
+		}
 		if _, err := img.Config(t.Context()); err != nil {
 			t.Error(err)
 		}
