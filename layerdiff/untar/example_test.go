@@ -1,3 +1,5 @@
+//go:build linux
+
 package untar_test
 
 import (
@@ -6,31 +8,30 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/layerdiff/untar"
 )
 
-// A member that leads out of the directory is refused, before anything outside is touched.
+// A tar is unpacked into a directory, once read, and the record to put it together again is made.
 func Example() {
-	for _, name := range []string{"etc/motd", "../etc/motd"} {
-		if err := unpackFile(name); err != nil {
-			fmt.Println(kimg.ClassOf(err))
-		}
+	if err := example(context.Background()); err != nil {
+		fmt.Println(kimg.Line(err))
 	}
 	// Output:
-	// 2048 bytes unpacked
-	// unsafe
+	// 2048 bytes, owners [0]
+	// hello
 }
 
-func unpackFile(name string) error {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Name: name, Size: 3, Mode: 0o644, Uid: os.Getuid(), Gid: os.Getgid()}); err != nil {
+func example(ctx context.Context) error {
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	if err := w.WriteHeader(&tar.Header{Name: "etc/motd", Typeflag: tar.TypeReg, Mode: 0o644, Size: 6}); err != nil {
 		return err
 	}
-	if _, err := w.Write([]byte("hi\n")); err != nil {
+	if _, err := io.WriteString(w, "hello\n"); err != nil {
 		return err
 	}
 	if err := w.Close(); err != nil {
@@ -41,18 +42,18 @@ func unpackFile(name string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r, err := untar.Unpack(context.Background(), dir, io.NopCloser(&b), untar.Options{
-		Record: func() (*os.File, error) {
-			f, err := os.CreateTemp("", "kimg-")
-			if err != nil {
-				return nil, err
-			}
-			return f, os.Remove(f.Name())
-		},
+	done, err := untar.Unpack(ctx, dir, io.NopCloser(&layer), untar.Options{
+		UserNS: true, IgnoreOwners: true, // whoever runs this
+		Take: func(int64) error { return nil }, Log: slog.New(slog.DiscardHandler),
+		Record: func() (*os.File, error) { return os.CreateTemp("", "record-") },
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Println(r.Size, "bytes unpacked")
-	return r.Record.Close()
+	defer os.Remove(done.Record.Name())
+	defer done.Record.Close()
+	fmt.Println(done.Size, "bytes, owners", done.UIDs)
+	text, err := os.ReadFile(dir + "/etc/motd")
+	fmt.Print(string(text))
+	return err
 }

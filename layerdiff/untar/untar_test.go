@@ -212,16 +212,16 @@ func TestGNUTar(t *testing.T) {
 		must(t, err)
 		compare(t, format, src, dir)
 		var want bytes.Buffer
-		in, err := asm.NewInputTarStream(bytes.NewReader(data), storage.NewJSONPacker(&want), storage.NewDiscardFilePutter())
+		in, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(data), storage.NewJSONPacker(&want), nil)
 		must(t, err)
 		_, err = io.Copy(io.Discard, in)
-		must(t, err)
+		must(t, errors.Join(err, <-done))
 		got, err := os.ReadFile(r.Record.Name())
 		must(t, err)
-		for i, line := range strings.Split(want.String(), "\n") {
-			if rest := strings.Split(string(got), "\n"); i >= len(rest) || rest[i] != line && i < strings.Count(want.String(), "\n")-20 {
-				t.Fatalf("%s: line %d of the record is not tar-split's:\n%.300s\n%.300s", format, i, line, rest[min(i, len(rest)-1)])
-			}
+		// The padding behind the end may be cut into pieces in another way.
+		members := want.Bytes()[:bytes.LastIndex(want.Bytes(), []byte(`{"type":1,`))]
+		if !bytes.HasPrefix(got, members) {
+			t.Errorf("%s: the record is not tar-split's", format)
 		}
 	}
 }
