@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/commit"
@@ -216,7 +219,12 @@ func (c *collection) build(st *store.Store, name string, keep bool) (err error) 
 	if err != nil {
 		return err
 	}
-	made, err := commit.Container(ctx, st, ctr.ID, commit.Options{})
+	var made commit.Result
+	if len(name)%2 == 0 {
+		made, err = commit.Container(ctx, st, ctr.ID, commit.Options{})
+	} else {
+		made, err = stepwise(ctx, st, name)
+	}
 	if errors.Is(err, kimg.ErrNotFound) {
 		c.counts[lost].Add(1)
 		return nil
@@ -254,6 +262,50 @@ func (c *collection) build(st *store.Store, name string, keep bool) (err error) 
 		return fmt.Errorf("%s: its file is not in the image", name)
 	}
 	return nil
+}
+
+// stepwise makes an image of the leased one in two steps, between which nothing but the build holds the layers.
+func stepwise(ctx context.Context, st *store.Store, name string) (made commit.Result, err error) {
+	on, err := commit.From(ctx, st, "localhost/leased", commit.FromOptions{Owner: name})
+	if err != nil {
+		return made, err
+	}
+	defer func() { err = errors.Join(err, on.Release(ctx)) }()
+	config, err := on.Image.Config(ctx)
+	if err != nil {
+		return made, err
+	}
+	var image struct {
+		OS           string       `json:"os"`
+		Architecture string       `json:"architecture"`
+		RootFS       ispec.RootFS `json:"rootfs"`
+	}
+	if err := json.Unmarshal(config, &image); err != nil {
+		return made, err
+	}
+	for _, step := range []string{name, name + "-2"} {
+		rw, err := on.NewRWLayer(ctx)
+		if err != nil {
+			return made, err
+		}
+		err = os.WriteFile(filepath.Join(rw.Root(), step), []byte(step), 0o644)
+		var next *commit.ROLayer
+		if err == nil {
+			next, err = rw.Commit(ctx)
+		}
+		if err = errors.Join(err, rw.Release(ctx)); err != nil {
+			return made, err
+		}
+		if err := on.Release(ctx); err != nil {
+			return made, err
+		}
+		on = next
+		image.RootFS.DiffIDs = append(image.RootFS.DiffIDs, on.DiffID())
+	}
+	if config, err = json.Marshal(image); err != nil {
+		return made, err
+	}
+	return commit.CreateImage(ctx, st, config, on.Image.ID, on, commit.Options{})
 }
 
 // kill lets a process take a lease of an image of its own, and kills it: its lease goes, and then its image may.
