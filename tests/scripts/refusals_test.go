@@ -435,7 +435,12 @@ func TestRefusesFullDisk(t *testing.T) {
 	check(t, os.Mkdir(filepath.Join(l.work, "random"), 0o755))
 	check(t, os.WriteFile(filepath.Join(l.work, "random/file"), random, 0o600))
 	l.must(t, "import", "random", "big:1")
-	l.must(t, "convert", "big:1", "dir:image")
+	// An image whose layer the store does not have: it would be used again.
+	random[0] ^= 1
+	check(t, os.WriteFile(filepath.Join(l.work, "random/file"), random, 0o600))
+	l.must(t, "import", "random", "gone:1")
+	l.must(t, "convert", "gone:1", "dir:image")
+	l.must(t, "rmi", "gone:1")
 	l.must(t, "images")
 	ballast, err := os.Create(filepath.Join(dir, "ballast"))
 	check(t, err)
