@@ -21,6 +21,15 @@ func (s *Store) Record(ctx context.Context, ref string) (*Image, error) {
 	return s.image(rec), nil
 }
 
+// Named is [Store.Record], with the name by which the image was found; empty when ref is an ID or a digest.
+func (s *Store) Named(ctx context.Context, ref string) (*Image, string, error) {
+	rec, name, err := s.resolve(ctx, ref)
+	if err != nil {
+		return nil, "", err
+	}
+	return s.image(rec), name, nil
+}
+
 // Choose is [Store.Resolve] for who takes an image of another platform as well: what it is for is not compared. Of a manifest list the
 // entry that serves the platform best is chosen all the same.
 func (s *Store) Choose(ctx context.Context, ref string, p *ispec.Platform) (*Image, error) {

@@ -46,6 +46,9 @@ func (tx *Tx) stageTar(ctx context.Context, o *stagedOutput, src LayerSource) (_
 	return tx.staged(o, Staged{DiffID: m.Digest(), Size: m.Size(), Empty: empty}), nil
 }
 
+// TempDir is a directory in the file system of the store for files that have no name by the time somebody else looks.
+func (s *Store) TempDir() string { return s.imageRoot() }
+
 // spoolFile makes a file without a name in the store, where layers need their place anyway.
 func (s *Store) spoolFile() (*os.File, error) {
 	dir := s.imageRoot()

@@ -7,10 +7,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg/commit"
 )
+
+// progressFlags are the flags of commands that can take long.
+func progressFlags(f *pflag.FlagSet, form *string, quiet *bool) {
+	f.StringVar(form, "progress", "auto", "tell on standard error how far it is, as `auto`, plain, json or none (default: bars on a terminal, else none)")
+	f.BoolVarP(quiet, "quiet", "q", false, "no progress, unless --progress asks for it")
+}
 
 // progressTo returns what tells on standard error how far a commit is, nil when nobody wants to know, and what must be called
 // when the commit has ended.

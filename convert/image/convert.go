@@ -69,7 +69,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	p.lost = lost
-	if NamesStore(j.dst) {
+	if j.to == nil && NamesStore(j.dst) {
 		return j.intoStore(ctx, &p)
 	}
 	var r Result
@@ -103,6 +103,13 @@ func (j *job) signatures(ctx context.Context) (convert.Report, error) {
 
 // write opens the destination, lets stage fill it and publishes what stage returns.
 func (j *job) write(ctx context.Context, stage func() (manifest []byte, mediaType string, err error)) (err error) {
+	if j.to != nil { // one of several images there
+		manifest, mediaType, err := stage()
+		if err == nil {
+			err = j.to.Commit(ctx, manifest, mediaType)
+		}
+		return err
+	}
 	if j.to, err = j.openDestination(ctx, j.dst); err != nil {
 		return kimg.Wrap(label(j.dst), err)
 	}
@@ -132,7 +139,13 @@ func (j *job) image(ctx context.Context, p *picture) (written, error) {
 		return written{}, err
 	}
 	_, stored := j.from.(*stored)
-	all, err := j.layers(ctx, p, j.to, j.at.shape(to, stored))
+	var all []moved
+	var err error
+	if b, ok := j.to.(*bundle); ok {
+		all, err = b.layers(ctx, j, p)
+	} else {
+		all, err = j.layers(ctx, p, j.to, j.at.shape(to, stored))
+	}
 	if err != nil {
 		return written{}, err
 	}

@@ -23,7 +23,7 @@ func (j *job) index(ctx context.Context, data []byte, lost convert.Report) (Resu
 	if !j.at.index || to == convert.DockerV2S1 {
 		return Result{}, kimg.Errorf(kimg.ErrUnsupported, "", "not-an-image: an index of %d images, and the destination holds one; choose it by its platform", len(v.Manifests))
 	}
-	j.o.Format = to // every image becomes what the index becomes
+	j.at.formats = []convert.Format{to} // every image becomes what the index becomes
 	r := Result{From: v.Format, To: to, OldDigest: digest.FromBytes(data)}
 	err = j.write(ctx, func() ([]byte, string, error) {
 		moved := map[digest.Digest]ispec.Descriptor{}

@@ -39,6 +39,10 @@ type stored struct {
 	img      *store.Image
 	list     *store.List // of img, when it is a list
 	manifest []byte      // of the list: what leaves the store of it
+
+	apart      bool // layers that may not be distributed are the blobs that the manifest names, there or not
+	everything bool // those that the store has not as blobs are like others, all the same
+	plain      bool // no layer is what the store keeps
 }
 
 // openStored finds an image of the store; of a manifest list the one for the platform of the options, or else the list, as far as
@@ -61,7 +65,7 @@ func (c *Converter) openStored(ctx context.Context, name string) (Source, error)
 		return nil, err
 	}
 	manifest, _, err := list.Best(ctx)
-	return &stored{st, img, &list, manifest}, err
+	return &stored{st: st, img: img, list: &list, manifest: manifest}, err
 }
 
 // Manifest implements Source.
@@ -115,7 +119,7 @@ func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
 			kept++
 		}
 	}
-	if kept == len(p.said) {
+	if kept == len(p.said) && !s.plain {
 		blobs := make([]blob, kept)
 		for i, l := range p.said {
 			blobs[i] = blobOf(s, l.Digest, l.Size)
@@ -131,7 +135,17 @@ func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
 			return nil, kimg.Errorf(kimg.ErrUnsupported, "layer "+l.ID, "the store does not know its digest (it was pulled in parts)")
 		}
 	}
-	return exported(s.st, infos), nil
+	blobs := exported(s.st, infos)
+	for i, l := range p.said {
+		if s.apart && !(s.plain && s.everything) && transfer.Foreign(l) && i < len(blobs) {
+			if keeps, err := img.Keeps(ctx, l.Digest); err != nil {
+				return nil, err
+			} else if keeps || !s.everything {
+				blobs[i] = blobOf(s, l.Digest, l.Size)
+			}
+		}
+	}
+	return blobs, nil
 }
 
 // exported are layers of the store as blobs.

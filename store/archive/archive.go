@@ -34,8 +34,9 @@ type Options struct {
 
 // Limits of the failure model.
 const (
-	maxList  = 1 << 20 // bytes of manifest.json and of repositories
-	maxChain = 500     // layers, and images on one another in an archive of before Docker 1.10
+	maxList      = 1 << 20 // bytes of manifest.json and of repositories
+	maxIndexFile = 4 << 20 // bytes of index.json
+	maxChain     = 500     // layers, and images on one another in an archive of before Docker 1.10
 )
 
 // Source is one image of an archive. It is safe for concurrent use.
@@ -52,13 +53,15 @@ func open(ctx context.Context, path string, o Options, find func(*Source) error)
 	if err != nil {
 		return nil, kimg.Wrap(path, err)
 	}
-	s := &Source{tar: t, blobs: map[digest.Digest]member{}}
+	s := newSource(t)
 	if err := find(s); err != nil {
 		t.close()
 		return nil, kimg.Wrap(path, err)
 	}
 	return s, nil
 }
+
+func newSource(t *tarFile) *Source { return &Source{tar: t, blobs: map[digest.Digest]member{}} }
 
 // Manifest returns the bytes of the image's manifest, or of its index. That of a docker-archive is made from what the
 // archive says: the same bytes every time.

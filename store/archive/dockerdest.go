@@ -62,10 +62,7 @@ func (f dockerForm) write(w *tarWriter, area *staging.Area, manifest []byte, _ s
 	for _, tag := range f.tags {
 		it.RepoTags = append(it.RepoTags, tag.String())
 		if len(old) > 0 {
-			if repos[tag.Name()] == nil {
-				repos[tag.Name()] = map[string]string{}
-			}
-			repos[tag.Name()][tag.Tag()] = old[len(old)-1].id
+			repos.add(tag, old[len(old)-1].id)
 		}
 	}
 	for _, l := range view.Layers {

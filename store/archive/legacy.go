@@ -67,15 +67,7 @@ func (s *Source) openLegacy(ctx context.Context, ref string) error {
 	if err != nil {
 		return kimg.Wrap(repositoriesFile, err)
 	}
-	var ids []string
-	var tags [][]string
-	for _, t := range all {
-		i := slices.Index(ids, t.id)
-		if i < 0 {
-			i, ids, tags = len(ids), append(ids, t.id), append(tags, nil)
-		}
-		tags[i] = append(tags[i], t.text)
-	}
+	ids, tags := byID(all)
 	n, err := choose(tags, ref)
 	if err != nil {
 		return err

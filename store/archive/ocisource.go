@@ -23,7 +23,7 @@ func (s *Source) openOCI(name string) error {
 	if err != nil && kimg.ClassOf(err) != kimg.ErrNotFound { // some writers leave it out
 		return err
 	}
-	index, err := s.tar.read(ispec.ImageIndexFile, 4<<20)
+	index, err := s.tar.read(ispec.ImageIndexFile, maxIndexFile)
 	if kimg.ClassOf(err) == kimg.ErrNotFound {
 		return kimg.Errorf(kimg.ErrInvalid, "", "not-an-image: there is no %s in the archive", ispec.ImageIndexFile)
 	}

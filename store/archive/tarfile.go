@@ -48,7 +48,12 @@ func openTar(ctx context.Context, path, tempDir string) (*tarFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err = unpack(ctx, f, tempDir)
+	return indexed(ctx, f, tempDir)
+}
+
+// indexed unpacks and indexes an archive, and closes f when that fails.
+func indexed(ctx context.Context, f *os.File, tempDir string) (*tarFile, error) {
+	f, err := unpack(ctx, f, tempDir)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"time"
@@ -15,7 +16,7 @@ import (
 // Unlike the standard writer it lets the kernel copy from file to file.
 type tarWriter struct {
 	ctx context.Context // of the one call the writer lives in
-	f   *os.File
+	f   io.Writer
 	err error
 }
 
@@ -59,6 +60,37 @@ func (w *tarWriter) file(name, path string, size int64) {
 		w.err = w.move(path, size)
 	}
 	w.pad(size)
+}
+
+// stream writes a blob while it is made.
+func (w *tarWriter) stream(name string, b Blob) {
+	w.header(tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: b.Size})
+	if w.err != nil {
+		return
+	}
+	exact := &bounded{w.f, b.Size}
+	if w.err = b.Write(w.ctx, exact); w.err == nil && exact.left != 0 {
+		w.err = errLength
+	}
+	if errors.Is(w.err, errLength) {
+		w.err = kimg.Errorf(kimg.ErrIntegrity, name, "size: not the %d bytes that were announced", b.Size)
+	}
+	w.pad(b.Size)
+}
+
+var errLength = errors.New("another length than announced")
+
+// bounded takes only so many bytes.
+type bounded struct {
+	io.Writer
+	left int64
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, errLength
+	}
+	return b.Writer.Write(p)
 }
 
 func (w *tarWriter) move(path string, size int64) error {

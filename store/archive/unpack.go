@@ -53,7 +53,7 @@ func nameless(dir string) (*os.File, error) {
 }
 
 // fill unpacks f. It stops before the disk is full: 5 % of what is free stay free.
-func fill(ctx context.Context, tmp, f *os.File) error {
+func fill(ctx context.Context, tmp *os.File, f io.Reader) error {
 	var disk unix.Statfs_t
 	if err := unix.Fstatfs(int(tmp.Fd()), &disk); err != nil {
 		return os.NewSyscallError("statfs", err)

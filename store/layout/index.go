@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
@@ -97,6 +99,27 @@ func selectEntry(data []byte, name string) (none ispec.Descriptor, err error) {
 		}
 	}
 	return found[0], checkEntry(found[0])
+}
+
+// Images lists the images of an index.json: the number of each, counted from 0, for [OpenOCI], and its names, of which there may be
+// none. Entries with one digest are one image. A name need not be a good one.
+func Images(index []byte) (numbers []int, names [][]string, err error) {
+	x, err := parseIndex(index)
+	if err != nil {
+		return nil, nil, kimg.Wrap(ispec.ImageIndexFile, err)
+	}
+	at := map[digest.Digest]int{}
+	for i, d := range x.Manifests {
+		n, again := at[d.Digest]
+		if !again {
+			n = len(numbers)
+			at[d.Digest], numbers, names = n, append(numbers, i), append(names, nil)
+		}
+		if name := cmp.Or(d.Annotations["io.containerd.image.name"], d.Annotations[ispec.AnnotationRefName]); name != "" {
+			names[n] = append(names[n], name)
+		}
+	}
+	return numbers, names, nil
 }
 
 // checkEntry refuses an entry that cannot name an image.

@@ -1,0 +1,383 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+
+	"github.com/containers/image/v5/directory"
+	dockerarchive "github.com/containers/image/v5/docker/archive"
+	"github.com/containers/image/v5/docker/reference"
+	ociarchive "github.com/containers/image/v5/oci/archive"
+	ocilayout "github.com/containers/image/v5/oci/layout"
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/safeopen"
+	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/store/archive"
+	"github.com/kimg/kimg/store/layout"
+	"github.com/kimg/kimg/store/transfer"
+)
+
+// LoadOptions say how images come in.
+type LoadOptions struct {
+	Strict    bool // an image of the archive, or of an index, that cannot be read is a failure and not a warning
+	KeepBlobs bool // layers keep the compressed blobs they came as
+	// Progress is told about the layers of each image, whose name in the archive, or number, comes along. It may be nil.
+	Progress func(image string, e transfer.Event)
+}
+
+// Loaded is one image that came into the store, or an index.
+type Loaded struct {
+	Names     []string      // that it has now from the archive; none: the archive has no good one
+	ID        string        // in the store
+	Digest    digest.Digest // of the manifest or index in the archive
+	IsIndex   bool
+	Instances []LoadedInstance // of an index, in its order; of an image itself alone
+}
+
+// Name is what people call the image: a name as they write it, or empty.
+func (l Loaded) Familiar() []string {
+	var all []string
+	for _, name := range l.Names {
+		if named, err := reference.ParseNormalizedNamed(name); err == nil {
+			name = reference.FamiliarString(named)
+		}
+		all = append(all, name)
+	}
+	return all
+}
+
+// LoadedInstance is one manifest that was found.
+type LoadedInstance struct {
+	Digest   digest.Digest // of the manifest in the archive
+	Platform string        // empty of what is no image
+	ID       string        // of the image in the store; empty: there is none
+	Data     bool          // it is kept as it is, and not unpacked: an attestation, or an image for another system
+	Unpacked int           // layers that were unpacked
+	Skipped  int           // layers that the store had
+	Err      error         // why it is not there
+}
+
+// Load brings all images of an archive, of an image layout or of a dir: directory at path into the store. When it returns nil they are
+// there with their names, and durable; otherwise the store is what it was. Every image must be accepted by the signature policy.
+//
+// Of an index all images come, or the one of Options.Platform; what is no image is kept as data. An image without a good name is
+// there without one. What is in the store already is not unpacked.
+func (c *Converter) Load(ctx context.Context, path string, o LoadOptions) ([]Loaded, error) {
+	st, err := c.store()
+	if err != nil {
+		return nil, err
+	}
+	in, err := c.openPlace(ctx, path, archive.Options{TempDir: st.TempDir()})
+	if err != nil {
+		return nil, kimg.Wrap(path, err)
+	}
+	defer in.Close()
+	all, err := c.load(ctx, st, in, o)
+	return all, kimg.Wrap(path, err)
+}
+
+// LoadFrom is [Converter.Load] from a stream, which may be a file, a pipe or anything else, compressed or not. It is closed.
+func (c *Converter) LoadFrom(ctx context.Context, r io.ReadCloser, o LoadOptions) ([]Loaded, error) {
+	st, err := c.store()
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	options := archive.Options{TempDir: st.TempDir()}
+	var a *archive.Archive
+	if f, ok := r.(*os.File); ok {
+		a, err = archive.SpoolFile(ctx, f, options)
+	} else {
+		a, err = archive.Spool(ctx, r, options)
+		r.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	in, err := archived(a, "")
+	if err != nil {
+		return nil, err
+	}
+	return c.load(ctx, st, in, o)
+}
+
+// incoming is a place with images on their way into the store.
+type incoming struct {
+	io.Closer
+	ref   types.ImageReference // of the place, for the policy
+	names [][]string
+	open  func(ctx context.Context, n int) (Source, error) // the source is closed with its place, if it must be
+}
+
+// openPlace opens a file or a directory.
+func (c *Converter) openPlace(ctx context.Context, path string, o archive.Options) (*incoming, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		a, err := archive.Open(ctx, path, o)
+		if err != nil {
+			return nil, err
+		}
+		in, err := archived(a, path)
+		if err != nil {
+			a.Close()
+		}
+		return in, err
+	}
+	root, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	index, err := safeopen.ReadIn(root, ispec.ImageIndexFile, maxLoadedIndex)
+	if kimg.ClassOf(err) == kimg.ErrNotFound {
+		return openDirectory(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	in := &incoming{Closer: closers{}}
+	var numbers []int
+	if numbers, in.names, err = layout.Images(index); err != nil {
+		return nil, err
+	}
+	var opened closers
+	in.Closer = &opened
+	in.open = func(_ context.Context, n int) (Source, error) {
+		src, err := layout.OpenOCI(path, "@"+strconv.Itoa(numbers[n]))
+		if err != nil {
+			return nil, err
+		}
+		opened = append(opened, src)
+		return src, nil
+	}
+	in.ref, err = ocilayout.NewReference(path, "")
+	return in, err
+}
+
+// maxLoadedIndex is how large the index.json of a layout may be, in bytes.
+const maxLoadedIndex = 4 << 20
+
+// openDirectory opens what dir: means.
+func openDirectory(path string) (*incoming, error) {
+	src, err := layout.OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
+	ref, err := directory.NewReference(path)
+	if err != nil {
+		src.Close()
+		return nil, err
+	}
+	return &incoming{Closer: src, ref: ref, names: [][]string{nil}, open: func(context.Context, int) (Source, error) { return src, nil }}, nil
+}
+
+// archived makes a place of an archive. An empty path is a stream, which the policy knows by its transport only.
+func archived(a *archive.Archive, path string) (*incoming, error) {
+	in := &incoming{Closer: a, names: a.Images, open: func(ctx context.Context, n int) (Source, error) { return a.Image(ctx, n) }}
+	var err error
+	switch {
+	case !a.OCI:
+		in.ref, err = dockerarchive.NewReference(filepath.Join("/", path), nil)
+	case path == "":
+		in.ref, err = ociarchive.NewReference("/", "")
+		in.ref = placeless{in.ref}
+	default:
+		in.ref, err = ociarchive.NewReference(path, "")
+	}
+	return in, err
+}
+
+// placeless is a reference to something that has no path.
+type placeless struct{ types.ImageReference }
+
+func (placeless) PolicyConfigurationIdentity() string     { return "" }
+func (placeless) PolicyConfigurationNamespaces() []string { return nil }
+
+type closers []io.Closer
+
+func (c closers) Close() error {
+	var errs []error
+	for _, one := range c {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// load brings in what a place has.
+func (c *Converter) load(ctx context.Context, st *store.Store, in *incoming, o LoadOptions) ([]Loaded, error) {
+	if len(in.names) == 0 {
+		return nil, kimg.Errorf(kimg.ErrInvalid, "", "not-an-image: there is no image")
+	}
+	l := &loader{Converter: c, in: in, o: o}
+	for n, names := range in.names {
+		one := &arriving{label: "@" + strconv.Itoa(n)}
+		for _, name := range names {
+			full, err := store.NormalizeName(name)
+			if err != nil {
+				c.o.Logger.WarnContext(ctx, "not a name for an image; it is left out", "name", kimg.Quote(name))
+			} else if !slices.Contains(one.Names, full) {
+				one.Names = append(one.Names, full)
+			}
+		}
+		if len(one.Names) > 0 {
+			one.label = one.Names[0]
+		}
+		if err := l.read(ctx, n, one); err != nil {
+			if err = l.unreadable(ctx, kimg.Wrap(one.label, err)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		l.all = append(l.all, one)
+	}
+	if len(l.all) == 0 {
+		return nil, l.first
+	}
+	var done []Loaded
+	err := transfer.Change(ctx, st, "load", func(ctx context.Context, tx *store.Tx) error {
+		done = nil
+		for _, one := range l.all {
+			r, err := l.unpack(ctx, tx, one)
+			if err != nil {
+				return kimg.Wrap(one.label, err)
+			}
+			done = append(done, r)
+		}
+		return nil
+	})
+	return done, err
+}
+
+// loader is one call of Load.
+type loader struct {
+	*Converter
+	in    *incoming
+	o     LoadOptions
+	all   []*arriving
+	first error // why the first unreadable image is that
+}
+
+// arriving is an image, or an index, whose documents were read.
+type arriving struct {
+	Loaded
+	label  string
+	index  []byte            // nil: one image
+	images []*transfer.Image // one for each of Instances; nil: no image
+	data   map[digest.Digest][]byte
+}
+
+// unreadable decides on an image that cannot be read: nil lets the others come.
+func (l *loader) unreadable(ctx context.Context, err error) error {
+	switch kimg.ClassOf(err) {
+	case kimg.ErrNotFound, kimg.ErrIntegrity, kimg.ErrInvalid, kimg.ErrUnsupported, kimg.ErrLimit, kimg.ErrUnsafe:
+	default:
+		return err
+	}
+	if l.first == nil {
+		l.first = err
+	}
+	if l.o.Strict {
+		return err
+	}
+	l.Converter.o.Logger.WarnContext(ctx, "an image cannot be read; the others are loaded", "error", err)
+	return nil
+}
+
+// read reads the documents of an image.
+func (l *loader) read(ctx context.Context, n int, one *arriving) error {
+	src, err := l.in.open(ctx, n)
+	if err != nil {
+		return err
+	}
+	manifest, err := src.Manifest(ctx)
+	if err == nil {
+		err = l.judge(ctx, l.in.ref, src, nil)
+	}
+	if err != nil {
+		return err
+	}
+	one.Digest = digest.FromBytes(manifest)
+	j := &job{Converter: l.Converter, src: l.in.ref, from: src}
+	if isIndex(manifest) {
+		if p := l.Converter.o.Platform; p == nil {
+			return l.readIndex(ctx, j, manifest, one)
+		} else if manifest, err = j.choose(ctx, manifest, p); err != nil {
+			return err
+		}
+	}
+	img, err := transfer.Read(ctx, src, manifest)
+	if err == nil {
+		one.images = []*transfer.Image{img}
+		one.Instances = []LoadedInstance{{Digest: img.Digest, Platform: platformText(&img.Platform)}}
+	}
+	return err
+}
+
+// unpack brings an image into the change.
+func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loaded, error) {
+	r := one.Loaded
+	r.Instances = slices.Clone(one.Instances)
+	ids := map[digest.Digest]string{}
+	for i, img := range one.images {
+		if img == nil {
+			continue
+		}
+		again := *img // a second attempt begins anew
+		rec, layers, err := again.Unpack(ctx, tx, transfer.Options{Jobs: l.Converter.o.Jobs, KeepBlobs: l.o.KeepBlobs, Logger: l.Converter.o.Logger, Progress: l.progress(one, i)})
+		if err != nil {
+			return r, err
+		}
+		at := &r.Instances[i]
+		at.ID = rec.ID()
+		for _, d := range layers {
+			if d.Skipped {
+				at.Skipped++
+			} else {
+				at.Unpacked++
+			}
+		}
+		if one.index == nil {
+			rec.Names, r.ID = one.Names, at.ID
+		}
+		ids[img.Digest] = at.ID
+		tx.PutImage(rec)
+	}
+	if one.index == nil {
+		return r, nil
+	}
+	r.ID = digest.FromBytes(one.index).Encoded()
+	return r, tx.PutList(ctx, store.ListRecord{Names: one.Names, Index: one.index, Instances: ids, Data: one.data})
+}
+
+func (l *loader) progress(one *arriving, i int) func(transfer.Event) {
+	if l.o.Progress == nil && l.Converter.o.Progress == nil {
+		return nil
+	}
+	label := one.label
+	if one.index != nil {
+		label = fmt.Sprintf("%s (%s)", label, one.Instances[i].Platform)
+	}
+	return func(e transfer.Event) {
+		if l.o.Progress != nil {
+			l.o.Progress(label, e)
+		}
+	}
+}
+
+// host tells whether an image can be unpacked and run here: layers of other systems mean something else.
+func host(p *ispec.Platform) bool { return p == nil || p.OS == "" || p.OS == runtime.GOOS }

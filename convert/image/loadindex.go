@@ -1,0 +1,124 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/internal/strict"
+	"github.com/kimg/kimg/store/transfer"
+)
+
+// maxKept is how much of an index is kept as data, in bytes of one blob (failure model).
+const maxKept = 64 << 20
+
+func isIndex(manifest []byte) bool { return convert.IsIndex(manifest, "") }
+
+// readIndex reads the documents of every image of an index. One that is not there, or cannot be read, does not keep the others away.
+func (l *loader) readIndex(ctx context.Context, j *job, index []byte, one *arriving) error {
+	v, err := convert.ParseIndex(index)
+	if err != nil {
+		return err
+	}
+	one.index, one.IsIndex, one.data = index, true, map[digest.Digest][]byte{}
+	seen := map[digest.Digest]bool{}
+	found := false
+	var first error
+	for i, d := range v.Manifests {
+		if seen[d.Digest] {
+			continue
+		}
+		seen[d.Digest] = true
+		at := LoadedInstance{Digest: d.Digest}
+		if d.Platform != nil && convert.IsImage(d) {
+			at.Platform = platformText(d.Platform)
+		}
+		img, err := l.readEntry(ctx, j, d, one.data)
+		at.Data = img == nil && err == nil
+		if err != nil {
+			err = kimg.Wrap(fmt.Sprintf("manifests[%d]", i), err)
+			if err := l.unreadable(ctx, kimg.Wrap(one.label, err)); err != nil {
+				return err
+			}
+			at.Err = err
+			if first == nil {
+				first = err
+			}
+		}
+		found = found || err == nil
+		one.images, one.Instances = append(one.images, img), append(one.Instances, at)
+	}
+	if !found {
+		return first
+	}
+	return nil
+}
+
+// readEntry reads one entry of an index: an image, or what is kept as data.
+func (l *loader) readEntry(ctx context.Context, j *job, d ispec.Descriptor, data map[digest.Digest][]byte) (*transfer.Image, error) {
+	if !convert.IsManifest(d) {
+		blob, err := keptBlob(ctx, j.from, d)
+		if err == nil {
+			data[d.Digest] = blob
+		}
+		return nil, err
+	}
+	manifest, err := j.instance(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if convert.IsImage(d) && host(d.Platform) {
+		img, err := transfer.Read(ctx, j.from, manifest)
+		if err == nil && d.Platform != nil && img.Platform.Architecture != "" && convert.PlatformRank(*d.Platform, img.Platform) < 0 {
+			l.Converter.o.Logger.WarnContext(ctx, "the image is not what its index says", "manifest", d.Digest, "index", platformText(d.Platform), "config", platformText(&img.Platform))
+		}
+		return img, err
+	}
+	var m ispec.Manifest
+	if err := strict.UnmarshalExact(manifest, &m); err != nil {
+		return nil, err
+	}
+	blobs := []ispec.Descriptor{m.Config}
+	if !convert.IsImage(d) { // the layers of another system's image are not data that a store has a place for
+		blobs = append(blobs, m.Layers...)
+	}
+	kept := map[digest.Digest][]byte{d.Digest: manifest}
+	for _, b := range blobs {
+		if kept[b.Digest], err = keptBlob(ctx, j.from, b); err != nil {
+			return nil, err
+		}
+	}
+	for d, blob := range kept {
+		data[d] = blob
+	}
+	return nil, nil
+}
+
+// keptBlob reads a blob whole, and checks it.
+func keptBlob(ctx context.Context, src Source, d ispec.Descriptor) ([]byte, error) {
+	if err := strict.Digest(d.Digest.String()); err != nil {
+		return nil, err
+	}
+	if err := strict.Size(d.Digest.String(), d.Size, maxKept); err != nil {
+		return nil, err
+	}
+	r, size, err := src.Blob(ctx, d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if size >= 0 && size != d.Size {
+		return nil, sizeError(blob{digest: d.Digest, size: d.Size}, size)
+	}
+	v, err := streamio.NewVerifier(streamio.WithContext(ctx, r), d.Size, d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(v)
+}

@@ -1,0 +1,314 @@
+package image
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/store/archive"
+)
+
+// SaveOptions say what is written.
+type SaveOptions struct {
+	Form             archive.Form
+	NonDistributable bool // layers that may not be distributed are written as well, where the store has them
+}
+
+// Saved is one image that was written, or an index.
+type Saved struct {
+	Result
+	Names   []string        // under which it is in the archive; none: only by its digest
+	ID      string          // in the store
+	Partial bool            // of an index of the store, not everything
+	Missing []digest.Digest // what the store has not of it
+}
+
+// leaseTime is how long images stay, whatever others do, while they are written.
+const leaseTime = 24 * time.Hour
+
+// Save writes images of the store to w, as one archive: of a list as many platforms as the store has whole, or the one of
+// Options.Platform. Every name is resolved, and every document written, before the first byte is. Equal images give equal bytes, on every
+// machine. The images are held by leases meanwhile. When it fails, what was written is of no use.
+//
+// Layers leave as the blobs the store keeps, else uncompressed, as they were packed. An image that says what is not in the store becomes one
+// that says what is.
+func (c *Converter) Save(ctx context.Context, refs []string, w io.Writer, o SaveOptions) (all []Saved, err error) {
+	st, err := c.store()
+	if err != nil {
+		return nil, err
+	}
+	var held []*store.Lease
+	defer func() {
+		for _, l := range held {
+			if rerr := l.Release(ctx); err == nil {
+				err = rerr
+			}
+		}
+	}()
+	images, err := saving(ctx, st, refs)
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range images {
+		leases, err := hold(ctx, st, img.ID)
+		held = append(held, leases...)
+		if err != nil {
+			return nil, kimg.Wrap(img.ref, err)
+		}
+	}
+	b := &bundle{Bundle: archive.Bundle{Blobs: map[digest.Digest]archive.Blob{}}, c: c, o: o}
+	for _, img := range images {
+		s, err := b.image(ctx, img)
+		if err != nil {
+			return nil, kimg.Wrap(img.ref, err)
+		}
+		c.o.Logger.DebugContext(ctx, "saving", "image", img.ID, "names", img.names, "digest", s.NewDigest, "platforms", len(s.Images))
+		all = append(all, s)
+	}
+	return all, b.Write(ctx, w, o.Form)
+}
+
+// toSave is an image of the store on its way out.
+type toSave struct {
+	*store.Image
+	ref   string // as the caller wrote it first
+	names []string
+}
+
+// saving finds every image, each once.
+func saving(ctx context.Context, st *store.Store, refs []string) ([]*toSave, error) {
+	var all []*toSave
+	for _, ref := range refs {
+		img, name, err := st.Named(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(all, func(s *toSave) bool { return s.ID == img.ID })
+		if i < 0 {
+			i, all = len(all), append(all, &toSave{Image: img, ref: ref})
+		}
+		if name, err := store.NormalizeName(name); err == nil && !slices.Contains(all[i].names, name) {
+			all[i].names = append(all[i].names, name)
+		}
+	}
+	return all, nil
+}
+
+// hold takes leases on an image, and on those of a list. What it returns is to be released also after an error.
+func hold(ctx context.Context, st *store.Store, id string) (held []*store.Lease, err error) {
+	ids := []string{id}
+	for i := 0; i < len(ids); i++ {
+		l, err := st.Lease(ctx, store.LeaseOptions{Image: ids[i], Owner: "kimg", Purpose: "save", TTL: leaseTime})
+		if err != nil {
+			return held, err
+		}
+		held = append(held, l)
+		if i > 0 {
+			continue
+		}
+		img, err := st.Record(ctx, id)
+		if err != nil || !img.IsList() {
+			return held, err
+		}
+		list, err := img.List(ctx)
+		if err != nil {
+			return held, err
+		}
+		for _, e := range list.Entries {
+			if e.Image != nil && !slices.Contains(ids, e.Image.ID) {
+				ids = append(ids, e.Image.ID)
+			}
+		}
+	}
+	return held, nil
+}
+
+// bundle is the archive that is being put together, and the destination of one image of it.
+type bundle struct {
+	archive.Bundle
+	c *Converter
+	o SaveOptions
+
+	root ispec.Descriptor // of the image that was put in last
+}
+
+// forms are what the archives hold.
+var forms = map[archive.Form]place{
+	archive.Hybrid: {formats: []convert.Format{convert.OCI}, index: true},
+	archive.OCI:    {formats: []convert.Format{convert.OCI}, index: true},
+	archive.Docker: {formats: []convert.Format{convert.DockerV2S2}, plain: true},
+}
+
+// image puts one image into the bundle.
+func (b *bundle) image(ctx context.Context, img *toSave) (Saved, error) {
+	s := Saved{Names: img.names, ID: img.ID}
+	from, err := b.c.openStored(ctx, img.ID)
+	if err != nil {
+		return s, err
+	}
+	src := from.(*stored)
+	src.apart, src.plain = true, b.o.Form == archive.Docker
+	src.everything = b.o.NonDistributable
+	if src.list != nil {
+		for _, e := range src.list.Entries {
+			s.Missing = append(s.Missing, e.Missing...)
+		}
+		if s.Partial = len(s.Missing) > 0; s.Partial {
+			b.c.o.Logger.WarnContext(ctx, "the store has not all of the index", "image", img.ref, "missing", s.Missing)
+		}
+	}
+	j := &job{Converter: b.c, src: InStore(img.ref), from: src, at: forms[b.o.Form], to: b}
+	if s.Result, err = j.run(ctx); err != nil {
+		return s, err
+	}
+	out := archive.BundleImage{Names: img.names, Root: b.root}
+	if out.Docker, err = b.docker(ctx, s.Result); err == nil {
+		b.Images = append(b.Images, out)
+	}
+	return s, err
+}
+
+// docker describes an image, or of an index the image for this machine, else the first, for manifest.json; nil when the bundle has not all
+// of its layers.
+func (b *bundle) docker(ctx context.Context, r Result) (*archive.DockerImage, error) {
+	if r.ConfigDigest == "" && len(r.Images) > 0 {
+		index, err := b.document(ctx, r.NewDigest)
+		if err != nil {
+			return nil, err
+		}
+		v, err := convert.ParseIndex(index)
+		if err != nil {
+			return nil, err
+		}
+		one := r.Images[0]
+		if d, ok := v.For(ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}); ok {
+			if i := slices.IndexFunc(r.Images, func(r Result) bool { return r.NewDigest == d.Digest }); i >= 0 {
+				one = r.Images[i]
+			}
+		}
+		r = one
+	}
+	if r.ConfigDigest == "" {
+		return nil, nil
+	}
+	config, err := b.document(ctx, r.ConfigDigest)
+	out := &archive.DockerImage{Config: config}
+	for _, l := range r.Layers {
+		if _, ok := b.Blobs[l.Digest]; !ok {
+			return nil, err
+		}
+		out.Layers = append(out.Layers, l.Digest)
+	}
+	return out, err
+}
+
+// layers implements planner: nothing is read, but the beginning of blobs that are kept.
+func (b *bundle) layers(ctx context.Context, j *job, p *picture) ([]moved, error) {
+	all := make([]moved, len(p.blobs))
+	for i, blob := range p.blobs {
+		size := blob.size
+		if p.foreign(i) {
+			if !b.o.NonDistributable {
+				continue
+			}
+		} else {
+			if size < 0 {
+				n, err := measureBlob(ctx, blob)
+				if err != nil {
+					return nil, err
+				}
+				size = n
+			}
+			blob.size = size
+			diffID := blob.digest // of schema 1, which does not say it, the store has no other form
+			if p.diffIDs != nil {
+				diffID = p.diffIDs[i]
+			}
+			_, algorithm, err := j.glance(ctx, blob, diffID)
+			if err != nil {
+				return nil, err
+			}
+			all[i] = moved{facts: facts{size: size, compression: algorithm, diffID: diffID}, at: identity{blob.digest, size}}
+		}
+		b.Blobs[blob.digest] = archive.Blob{Size: size, Write: func(ctx context.Context, w io.Writer) error {
+			return b.write(ctx, w, blob)
+		}}
+	}
+	return all, nil
+}
+
+// write writes a layer, and checks it.
+func (b *bundle) write(ctx context.Context, w io.Writer, l blob) error {
+	r, _, err := l.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	v, err := streamio.NewVerifier(b.c.watch(ctx, r), l.size, l.digest)
+	if err == nil {
+		_, err = streamio.Copy(w, v)
+	}
+	return kimg.Wrap(l.digest.String(), err)
+}
+
+// measureBlob reads a layer whose size nobody has noted.
+func measureBlob(ctx context.Context, b blob) (int64, error) {
+	r, _, err := b.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	return streamio.Copy(io.Discard, r)
+}
+
+// Has implements Destination.
+func (b *bundle) Has(_ context.Context, d digest.Digest, size int64) (bool, error) {
+	have, ok := b.Blobs[d]
+	return ok && have.Size == size, nil
+}
+
+// Put implements Destination, for documents and what else a list keeps beside images.
+func (b *bundle) Put(_ context.Context, want digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
+	v, err := streamio.NewVerifier(r, size, want)
+	if err != nil {
+		return "", 0, err
+	}
+	data, err := io.ReadAll(v)
+	if err == nil {
+		b.Blobs[want] = archive.Bytes(data)
+	}
+	return want, int64(len(data)), err
+}
+
+// Commit implements Destination.
+func (b *bundle) Commit(_ context.Context, manifest []byte, mediaType string) error {
+	b.root = ispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(manifest), Size: int64(len(manifest))}
+	b.Blobs[b.root.Digest] = archive.Bytes(manifest)
+	return nil
+}
+
+// Close implements Destination.
+func (b *bundle) Close() error { return nil }
+
+// document returns a document that was put in.
+func (b *bundle) document(ctx context.Context, d digest.Digest) ([]byte, error) {
+	var out collected
+	err := b.Blobs[d].Write(ctx, &out)
+	return out, err
+}
+
+type collected []byte
+
+func (c *collected) Write(p []byte) (int, error) {
+	*c = append(*c, p...)
+	return len(p), nil
+}
