@@ -32,11 +32,12 @@ var (
 		"lease add {I}", "mount --image {I}", "umount --image {I}", "ps --filter ancestor={I}",
 		"config --image {I} --env A=1 new:1", "history {I}", "export {I}", "tree {I}", "tree --whatrequires {I}",
 		"convert {I} dir:dest/image", "convert --format v2s1 {I} dir:dest/image", "convert --proof {I} oci:dest/image:1", "convert {I} oci-archive:dest/x.tar",
+		"save -o dest/x.tar {I}", "save --format docker-archive -o dest/x.tar {I} {I}", "save {I}",
 		"convert {I} docker-archive:dest/x.tar:x:1", "convert --format v2s2 {I} new:1", "validate {I}", "validate --fast {I}",
 	}
 	onStore = []string{
 		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "lease ls", "lease rm --all", "gc", "gc --dry-run --filter until=0s", "from scratch",
-		"import tree new:1", "import tree.tar new:1", "import - new:1",
+		"import tree new:1", "import tree.tar new:1", "import - new:1", "load -i tree.tar",
 	}
 )
 
@@ -159,7 +160,7 @@ func TestRefusesWrongUsage(t *testing.T) {
 		l.expect(t, line+" --nosuch", 2, "invalid")
 		l.expect(t, "--log-level loud "+line, 2, "invalid")
 	}
-	for _, command := range []string{"add", "commit", "config", "convert", "diff", "export", "from", "history", "import", "inspect", "rm", "rmi", "tag", "tree", "umount", "untag", "validate"} {
+	for _, command := range []string{"add", "commit", "config", "convert", "diff", "export", "from", "history", "import", "inspect", "rm", "rmi", "save", "tag", "tree", "umount", "untag", "validate"} {
 		l.expect(t, command, 2, "invalid")
 	}
 }
