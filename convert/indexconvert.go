@@ -135,9 +135,7 @@ func (c *indexConversion) move(path string, e indexEntry, moved ispec.Descriptor
 		return e, false, invalid("media-type: an entry of type %s in an index of type %s", kimg.Quote(e.MediaType), indexType(c.to))
 	}
 	if p := moved.Platform; e.Platform == nil && p != nil {
-		e.Platform = &docker.Platform{
-			Architecture: p.Architecture, OS: p.OS, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures, Variant: p.Variant,
-		}
+		e.Platform = dockerPlatform(p)
 		c.add(path+".platform", Added, "the index named none; it is the one of the image")
 	}
 	if e.Platform == nil && image && c.to == DockerV2S2 && c.from != c.to {

@@ -23,6 +23,7 @@ type Tx struct {
 	there  []*StagedLayer  // layers that the store had
 	room   *budget         // of foreign layers; nil: none was staged
 	undo   cleanup.Stack
+	unlock []func() // at the very end
 	intent *intent
 	final  bool // a step that cannot be taken back is done: from now on only forward
 }
@@ -191,12 +192,15 @@ func (tx *Tx) anyExisting() bool {
 	return slices.ContainsFunc(tx.outs, func(o *stagedOutput) bool { return o.layer != nil && o.layer.Existing })
 }
 
-// discard removes every staging directory of the change.
+// discard removes every staging directory of the change, and gives its locks back.
 func (tx *Tx) discard(ctx context.Context) {
 	for _, out := range tx.outs {
 		if err := out.cleanup(); err != nil {
 			tx.s.log.WarnContext(ctx, "could not remove a staging directory; the next use of the store does", "error", err)
 		}
+	}
+	for _, unlock := range slices.Backward(tx.unlock) {
+		unlock()
 	}
 }
 

@@ -63,6 +63,7 @@ var operations = map[string]func(ctx context.Context, s *store.Store) error{
 		return err
 	},
 	"list":         importList,
+	"manifest":     func(ctx context.Context, s *store.Store) error { return listImage(ctx, s, "listed", "unused") },
 	"commit links": func(ctx context.Context, s *store.Store) error { return commitContainer(ctx, s, true) },
 	"commit copy":  func(ctx context.Context, s *store.Store) error { return commitContainer(ctx, s, false) },
 }
@@ -176,6 +177,22 @@ func prepareOf(t testing.TB, driver string) *testStore {
 	return ts
 }
 
+// prepareFor makes a list as well, for the operation that changes one.
+func prepareFor(t testing.TB, op, driver string) *testStore {
+	ts := prepareOf(t, driver)
+	if op == "manifest" {
+		base, err := ts.Resolve(t.Context(), "base", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		index, data := addTo(t, nil, base)
+		if _, err := ts.PutList(t.Context(), store.ListRecord{Names: []string{"listed"}, Index: index, Instances: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ts
+}
+
 // failpointDir holds the binary failpointBinary has built; it goes when the tests have run.
 var failpointDir string
 
@@ -252,7 +269,7 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 	for _, what := range all {
 		op, driver := what[0], what[1]
-		ts := prepareOf(t, driver)
+		ts := prepareFor(t, op, driver)
 		before := ts.shape(t)
 		if err, _ := ts.run(t, op, ""); err != nil {
 			t.Fatal(op, err)
@@ -271,7 +288,7 @@ func TestKilledAnywhere(t *testing.T) {
 
 // strikeAt kills or fails an operation at one place. The store is then as before or as after it, and the operation works.
 func strikeAt(t *testing.T, op, driver, point, how, before, after string) {
-	ts := prepareOf(t, driver)
+	ts := prepareFor(t, op, driver)
 	first := point
 	if strings.HasPrefix(point, "recover.") {
 		if op != "commit links" && op != "import" || how != "kill" {

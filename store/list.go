@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/containers/image/v5/manifest"
 	"github.com/containers/storage"
@@ -44,8 +45,11 @@ type List struct {
 // ListEntry is one entry of an index.
 type ListEntry struct {
 	ispec.Descriptor
-	Image   *Image          // nil: not an image of this store
-	Missing []digest.Digest // what this store has not of it, its manifest or blobs that it names; empty: it is complete
+	Image *Image // nil: not an image of this store
+	// Elsewhere is where an image is that the store has not, as a reference with its transport; empty: nobody knows. It is read from
+	// the store and must not be trusted more than what people write.
+	Elsewhere string
+	Missing   []digest.Digest // what this store has not of it, its manifest or blobs that it names; empty: it is complete
 }
 
 // List reads a manifest list and looks for every entry in the store. Class unsupported for an image that is none.
@@ -61,10 +65,17 @@ func (i *Image) List(ctx context.Context) (List, error) {
 	if l.IndexView, err = listView(data); err != nil {
 		return List{}, kimg.Wrap(i.label(), err)
 	}
+	known, err := i.instances(ctx)
+	if err != nil {
+		return List{}, err
+	}
 	for _, d := range l.Manifests {
 		e, err := i.entry(ctx, d)
 		if err != nil {
 			return List{}, err
+		}
+		if where := known[d.Digest]; e.Image == nil && !strings.HasPrefix(where, "containers-storage:") {
+			e.Elsewhere = where
 		}
 		l.Entries = append(l.Entries, e)
 	}

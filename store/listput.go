@@ -34,27 +34,45 @@ type ListRecord struct {
 type listData struct {
 	ID        string            `json:"id"`
 	Documents map[string][]byte `json:"documents"` // by their keys
+
+	Edited bool          `json:"edited,omitempty"` // in its place
+	Was    digest.Digest `json:"was,omitempty"`    // the digest of its index before; empty: it is new
 }
 
 // PutList registers the record of a manifest list; see [Store.PutList]. Its instances are images of the store, or are
 // registered before it.
 func (tx *Tx) PutList(ctx context.Context, rec ListRecord) error {
-	put, err := tx.s.listRecord(ctx, rec)
-	if err == nil {
-		tx.PutImage(put)
-	}
+	_, err := tx.putList(ctx, rec)
 	return err
+}
+
+// putList holds the list as whoever changes it does.
+func (tx *Tx) putList(ctx context.Context, rec ListRecord) (id string, err error) {
+	err = tx.lock(ctx, digest.FromBytes(rec.Index))
+	if err != nil {
+		return "", err
+	}
+	put, err := tx.s.listRecord(ctx, rec)
+	if err != nil {
+		return "", err
+	}
+	tx.PutImage(put)
+	return put.ID(), nil
 }
 
 // PutList records an image index as it is, byte for byte, in the form of podman's manifest lists. Names move from the
 // images that had them. When the store has the list already, names, instances and data are added to it. Class integrity for
 // data of another digest, invalid for an instance that the index does not name.
 func (s *Store) PutList(ctx context.Context, rec ListRecord) (*Image, error) {
-	put, err := s.listRecord(ctx, rec)
+	var id string
+	err := s.Change(ctx, "put list", func(ctx context.Context, tx *Tx) (err error) {
+		id, err = tx.putList(ctx, rec)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return s.PutImage(ctx, put)
+	return s.reread(id)
 }
 
 func (s *Store) listRecord(ctx context.Context, rec ListRecord) (ImageRecord, error) {
@@ -67,16 +85,9 @@ func (s *Store) listRecord(ctx context.Context, rec ListRecord) (ImageRecord, er
 	if err != nil {
 		return ImageRecord{}, err
 	}
-	documents := map[string][]byte{}
-	var total int
-	for d, data := range rec.Data {
-		if d.Validate() != nil || d.Algorithm().FromBytes(data) != d {
-			return ImageRecord{}, kimg.Errorf(kimg.ErrIntegrity, kimg.Quote(d.String()), "blob-digest: data of a list with another digest")
-		}
-		if total += len(data); total > maxListData {
-			return ImageRecord{}, kimg.Errorf(kimg.ErrLimit, "list "+id, "too-big: more than %d bytes besides images", maxListData)
-		}
-		documents[dataKey(v, d)] = data
+	documents, err := listDocuments(v, rec.Data)
+	if err != nil {
+		return ImageRecord{}, err
 	}
 	instances := map[digest.Digest]string{"": id}
 	if old != nil {
@@ -95,7 +106,23 @@ func (s *Store) listRecord(ctx context.Context, rec ListRecord) (ImageRecord, er
 	if documents[instancesKey], err = strict.Marshal(instances); err != nil {
 		return ImageRecord{}, err
 	}
-	return ImageRecord{Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, list: &listData{id, documents}}, nil
+	return ImageRecord{Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, list: &listData{ID: id, Documents: documents}}, nil
+}
+
+// listDocuments checks what a list keeps besides images.
+func listDocuments(v convert.IndexView, all map[digest.Digest][]byte) (map[string][]byte, error) {
+	documents := map[string][]byte{}
+	var total int
+	for d, data := range all {
+		if d.Validate() != nil || d.Algorithm().FromBytes(data) != d {
+			return nil, kimg.Errorf(kimg.ErrIntegrity, kimg.Quote(d.String()), "blob-digest: data of a list with another digest")
+		}
+		if total += len(data); total > maxListData {
+			return nil, kimg.Errorf(kimg.ErrLimit, "list", "too-big: more than %d bytes besides images", maxListData)
+		}
+		documents[dataKey(v, d)] = data
+	}
+	return documents, nil
 }
 
 // listID is the ID of a list: the hex digest of its index, unless a list that has become another one has it. The record

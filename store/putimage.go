@@ -44,6 +44,9 @@ func (r ImageRecord) documents() map[string][]byte {
 	return map[string][]byte{digest.FromBytes(r.Config).String(): r.Config}
 }
 
+// edited tells whether the record is a list that is changed in its place: it keeps nothing but its newest index.
+func (r ImageRecord) edited() bool { return r.list != nil && r.list.Edited }
+
 func (r ImageRecord) validate() error {
 	switch {
 	case r.list != nil:
@@ -64,6 +67,8 @@ type imageBefore struct {
 	Names    []string          `json:"names,omitempty"`    // the image had before
 	Owners   map[string]string `json:"owners,omitempty"`   // name -> id of the image that had it before
 	Manifest []byte            `json:"manifest,omitempty"` // the image had before, when it is replaced
+
+	Instances []byte `json:"instances,omitempty"` // of a list that is edited
 }
 
 // imagePut is one image record on its way into the store.
@@ -95,6 +100,9 @@ func (p *imagePut) prepare() error {
 		if p.replacesManifest(old) {
 			p.before.Manifest, _ = p.s.st.ImageBigData(old.ID, storage.ImageDigestBigDataKey) // missing: nothing to restore
 		}
+		if p.rec.edited() {
+			p.before.Instances, _ = p.s.st.ImageBigData(old.ID, instancesKey)
+		}
 	}
 	for _, name := range p.names {
 		owner, err := p.s.imageNamed(name)
@@ -112,6 +120,9 @@ func (p *imagePut) prepare() error {
 // replacesManifest tells whether the new manifest takes the place of the image's first one: when every name the image
 // has is among the given ones, nobody is left who asked for the first.
 func (p *imagePut) replacesManifest(old *storage.Image) bool {
+	if p.rec.edited() {
+		return true
+	}
 	for _, n := range old.Names {
 		if !slices.Contains(p.names, n) {
 			return false
@@ -160,7 +171,10 @@ func isUnknown(err error) bool {
 }
 
 func (p *imagePut) record() error {
-	err := p.create()
+	err := error(storage.ErrDuplicateID)
+	if !p.rec.edited() || p.rec.list.Was == "" {
+		err = p.create()
+	}
 	named := false // already: then nothing has to be written
 	if errors.Is(err, storage.ErrDuplicateID) {
 		err = p.amend()
@@ -177,17 +191,19 @@ func (p *imagePut) create() error {
 	if err != nil {
 		return kimg.Errorf(kimg.ErrInvalid, "image "+p.rec.ID(), "manifest: %w", err)
 	}
-	o := storage.ImageOptions{CreationDate: p.rec.Created, Digest: md, Metadata: "{}"}
+	o := storage.ImageOptions{CreationDate: p.rec.Created, Metadata: "{}"}
 	for key, data := range p.rec.documents() {
 		o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: key, Data: data, Digest: digest.FromBytes(data)})
 	}
 	slices.SortFunc(o.BigData, func(a, b storage.ImageBigDataOption) int { return strings.Compare(a.Key, b.Key) })
-	o.BigData = append(o.BigData,
-		storage.ImageBigDataOption{Key: manifestKey(md), Data: p.rec.Manifest, Digest: md},
-		storage.ImageBigDataOption{Key: storage.ImageDigestBigDataKey, Data: p.rec.Manifest, Digest: md})
-	if p.rec.list != nil {
-		o.Metadata = listMetadata
+	if !p.rec.edited() {
+		o.Digest = md
+		o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: manifestKey(md), Data: p.rec.Manifest, Digest: md})
+		if p.rec.list != nil {
+			o.Metadata = listMetadata
+		}
 	}
+	o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: storage.ImageDigestBigDataKey, Data: p.rec.Manifest, Digest: md})
 	_, err = p.s.st.CreateImage(p.rec.ID(), nil, p.rec.TopLayer, "", &o)
 	return err
 }
@@ -206,6 +222,10 @@ func (p *imagePut) amend() error {
 	set := func(key string, data []byte) error {
 		return p.s.st.SetImageBigData(id, key, data, manifest.Digest)
 	}
+	current, ok := old.BigDataDigests[storage.ImageDigestBigDataKey]
+	if p.rec.edited() && current != p.rec.list.Was && current != md {
+		return kimg.Errorf(kimg.ErrBusy, "list "+id, "another tool has changed it meanwhile")
+	}
 	// A record another tool left half-written is completed on the way.
 	for key, data := range p.rec.documents() {
 		if !slices.Contains(old.BigDataNames, key) || key == instancesKey {
@@ -214,12 +234,11 @@ func (p *imagePut) amend() error {
 			}
 		}
 	}
-	if !slices.Contains(old.BigDataNames, manifestKey(md)) {
+	if !p.rec.edited() && !slices.Contains(old.BigDataNames, manifestKey(md)) {
 		if err := set(manifestKey(md), p.rec.Manifest); err != nil {
 			return err
 		}
 	}
-	current, ok := old.BigDataDigests[storage.ImageDigestBigDataKey]
 	if !ok || current != md && p.replacesManifest(old) {
 		return set(storage.ImageDigestBigDataKey, p.rec.Manifest)
 	}
@@ -247,6 +266,8 @@ func (p *imagePut) undo(context.Context) error {
 	switch {
 	case !p.before.Existed:
 		errs = append(errs, p.s.forgetImage(id))
+	case p.rec.edited():
+		errs = append(errs, p.undoEdit(id))
 	case len(p.before.Manifest) > 0:
 		errs = append(errs, p.restoreManifest(id))
 	}

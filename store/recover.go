@@ -13,6 +13,7 @@ import (
 	"github.com/containers/storage"
 	"golang.org/x/sys/unix"
 
+	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/failpoint"
 )
 
@@ -198,7 +199,12 @@ func (s *Store) stepDone(st intentStep) (done, final bool) {
 			return false, false
 		}
 		md, err := manifest.Digest(p.rec.Manifest)
-		done := err == nil && slices.Contains(img.BigDataNames, manifestKey(md)) && slices.Contains(img.BigDataNames, storage.ImageDigestBigDataKey)
+		current, done := img.BigDataDigests[storage.ImageDigestBigDataKey]
+		if p.rec.edited() {
+			done = done && err == nil && current == md
+		} else {
+			done = done && err == nil && slices.Contains(img.BigDataNames, manifestKey(md))
+		}
 		for _, name := range p.names {
 			done = done && slices.Contains(img.Names, name)
 		}
@@ -277,7 +283,16 @@ func (s *Store) completeStep(ctx context.Context, st intentStep) error {
 			}
 			return owner != nil && owner.ID != p.before.Owners[name] && owner.ID != p.rec.ID()
 		})
-		return p.do(ctx)
+		unlock, err := p.lockEdit(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if err = p.do(ctx); p.rec.edited() && kimg.ClassOf(wrap("", err)) == kimg.ErrBusy {
+			s.log.WarnContext(ctx, "a manifest list that was changed since stays as it is", "list", p.rec.ID())
+			return nil
+		}
+		return err
 	}
 	return nil
 }
@@ -320,7 +335,13 @@ func (s *Store) undoStep(ctx context.Context, st intentStep, in *intent) error {
 		}
 		return s.deleteUnusedLayer(st.RW, in)
 	case st.Image != nil:
-		return st.Image.put(s).undo(ctx)
+		p := st.Image.put(s)
+		unlock, err := p.lockEdit(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		return p.undo(ctx)
 	}
 	return nil
 }
