@@ -147,7 +147,7 @@ func TestPackageComments(t *testing.T) {
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
 	".":                200,
-	"convert":          3450,
+	"convert":          3520,
 	"convert/image":    2745,
 	"copydata":         1400,
 	"copydata/edit":    1050,
@@ -155,7 +155,7 @@ var ceilings = map[string]int{
 	"layerdiff/recipe": 170,
 	"layerdiff/rootfs": 735,
 	"layerdiff/untar":  1025,
-	"store":            6400,
+	"store":            6690,
 	"store/storetest":  420,
 	"store/layout":     985,
 	"store/archive":    1545,
