@@ -20,6 +20,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/store/storetest"
 	"github.com/kimg/kimg/tests/asroot"
 )
 
@@ -196,45 +197,10 @@ func (ts *testStore) addImage(t testing.TB, file_, name string) *store.Image {
 	return img
 }
 
-// inventory is everything a failed change must leave as it was: ids, names, layers, big data, and every directory of the
-// store.
+// inventory is everything a failed change must leave as it was.
 func (ts *testStore) inventory(t testing.TB) string {
 	t.Helper()
-	st := ts.Storage()
-	var b bytes.Buffer
-	images, err := st.Images()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range images {
-		fmt.Fprintln(&b, "image", i.ID, i.Names, i.TopLayer, i.BigDataDigests["manifest"])
-	}
-	layers, err := st.Layers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range layers {
-		fmt.Fprintln(&b, "layer", l.ID, l.Parent)
-	}
-	containers, err := st.Containers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range containers {
-		fmt.Fprintln(&b, "container", c.ID, c.Names, c.LayerID)
-	}
-	for _, dir := range []string{"overlay", "overlay/l", "overlay/staging", "overlay-layers", "overlay-images", "overlay-containers", "vfs/dir", "vfs-layers", "vfs-images", "vfs-containers", "kimg"} {
-		entries, err := os.ReadDir(filepath.Join(ts.root, dir))
-		if err != nil && !os.IsNotExist(err) {
-			t.Fatal(err)
-		}
-		for _, e := range entries {
-			if n := e.Name(); !strings.HasSuffix(n, ".lock") && n != "tempdirs" && n != "tmp" && n != "staging" { // kept for later by us and by the library
-				fmt.Fprintln(&b, dir, e.Name())
-			}
-		}
-	}
-	return b.String()
+	return storetest.Inventory(t, ts.Store)
 }
 
 func sortLines(text string) string {

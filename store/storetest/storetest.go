@@ -6,7 +6,6 @@ package storetest
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -108,25 +107,24 @@ func Mounts(t testing.TB, s *store.Store) []string {
 // the store, but for what is kept for later: locks and empty places.
 func Inventory(t testing.TB, s *store.Store) string {
 	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
+	st := s.Storage()
 	var lines []string
 	add := func(what ...any) { lines = append(lines, fmt.Sprintln(what...)) }
-	images, err := s.Images(ctx)
+	images, err := st.Images()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range images {
-		slices.Sort(i.Names)
-		add("image", i.ID, i.Names, i.TopLayer, i.Digest)
+		add("image", i.ID, i.Names, i.TopLayer, i.BigDataDigests[storage.ImageDigestBigDataKey])
 	}
-	containers, err := s.Containers(ctx)
+	containers, err := st.Containers()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range containers {
+	for _, c := range containers { // leases too
 		add("container", c.ID, c.Names, c.LayerID)
 	}
-	layers, err := s.Storage().Layers()
+	layers, err := st.Layers()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,13 +135,13 @@ func Inventory(t testing.TB, s *store.Store) string {
 		add("mount", m)
 	}
 	for _, dir := range []string{"overlay", "overlay/l", "overlay/staging", "overlay-layers", "overlay-images", "overlay-containers", "vfs/dir", "vfs-layers", "vfs-images", "vfs-containers", "kimg"} {
-		entries, err := os.ReadDir(filepath.Join(s.Storage().GraphRoot(), dir))
+		entries, err := os.ReadDir(filepath.Join(st.GraphRoot(), dir))
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
 		for _, e := range entries {
 			n := e.Name()
-			empty := strings.HasSuffix(n, ".json") && bytes.Equal(bytes.TrimSpace(read(t, filepath.Join(s.Storage().GraphRoot(), dir, n))), []byte("[]"))
+			empty := strings.HasSuffix(n, ".json") && bytes.Equal(bytes.TrimSpace(read(t, filepath.Join(st.GraphRoot(), dir, n))), []byte("[]"))
 			if !strings.HasSuffix(n, ".lock") && !slices.Contains([]string{"tempdirs", "tmp", "staging"}, n) && !empty {
 				add(dir, n)
 			}
