@@ -50,8 +50,9 @@ func reduceIndex(data []byte, v IndexView, keep func(ispec.Descriptor) bool) ([]
 // member finds the value of one member of an object, and where it lies in it.
 func member(data []byte, name string) (value json.RawMessage, at int, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
-	key, err := d.Token() // the brace
+	_, err = d.Token() // the brace
 	for err == nil && d.More() {
+		var key json.Token
 		if key, err = d.Token(); err != nil {
 			break
 		}
