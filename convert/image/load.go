@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,9 +79,9 @@ func (c *Converter) Load(ctx context.Context, path string, o LoadOptions) ([]Loa
 	if err != nil {
 		return nil, err
 	}
-	in, err := c.openPlace(ctx, path, archive.Options{TempDir: st.TempDir()})
+	in, err := openPlace(ctx, path, archive.Options{TempDir: st.TempDir()})
 	if err != nil {
-		return nil, kimg.Wrap(path, err)
+		return nil, err
 	}
 	defer in.Close()
 	all, err := c.load(ctx, st, in, o)
@@ -121,8 +122,8 @@ type incoming struct {
 	open  func(ctx context.Context, n int) (Source, error) // the source is closed with its place, if it must be
 }
 
-// openPlace opens a file or a directory.
-func (c *Converter) openPlace(ctx context.Context, path string, o archive.Options) (*incoming, error) {
+// openPlace opens a file or a directory. Errors name it.
+func openPlace(ctx context.Context, path string, o archive.Options) (*incoming, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -147,16 +148,12 @@ func (c *Converter) openPlace(ctx context.Context, path string, o archive.Option
 	if kimg.ClassOf(err) == kimg.ErrNotFound {
 		return openDirectory(path)
 	}
-	if err != nil {
-		return nil, err
-	}
-	in := &incoming{Closer: closers{}}
-	var numbers []int
-	if numbers, in.names, err = layout.Images(index); err != nil {
-		return nil, err
+	numbers, names, ierr := layout.Images(index)
+	if err = cmp.Or(err, ierr); err != nil {
+		return nil, kimg.Wrap(path, err)
 	}
 	var opened closers
-	in.Closer = &opened
+	in := &incoming{Closer: &opened, names: names}
 	in.open = func(_ context.Context, n int) (Source, error) {
 		src, err := layout.OpenOCI(path, "@"+strconv.Itoa(numbers[n]))
 		if err != nil {

@@ -91,6 +91,10 @@ func (s *Source) openConfig(it item) (desc docker.Descriptor, diffIDs []digest.D
 	if err != nil {
 		return desc, nil, err
 	}
+	d := digest.FromBytes(data)
+	if named, ok := digestOf(it.Config); ok && named != d {
+		return desc, nil, kimg.Errorf(kimg.ErrIntegrity, named.String(), "blob-digest: the configuration has another digest")
+	}
 	if diffIDs, err = parseDiffIDs(data); err != nil {
 		return desc, nil, err
 	}
@@ -99,10 +103,6 @@ func (s *Source) openConfig(it item) (desc docker.Descriptor, diffIDs []digest.D
 	}
 	if len(diffIDs) != len(it.Layers) {
 		return desc, nil, kimg.Errorf(kimg.ErrInvalid, manifestFile, "count: %d layers, %d diff IDs in the configuration", len(it.Layers), len(diffIDs))
-	}
-	d := digest.FromBytes(data)
-	if named, ok := digestOf(it.Config); ok && named != d {
-		return desc, nil, kimg.Errorf(kimg.ErrIntegrity, named.String(), "blob-digest: the configuration has another digest")
 	}
 	s.blobs[d] = m
 	return docker.Descriptor{MediaType: docker.MediaTypeConfig, Size: int64(len(data)), Digest: d}, diffIDs, nil
@@ -124,8 +124,13 @@ func parseDiffIDs(data []byte) ([]digest.Digest, error) {
 	return config.RootFS.DiffIDs, kimg.Wrap("config", err)
 }
 
-// digestOf reads the digest out of the path of a blob in a file that is an OCI layout too.
+// digestOf reads the digest out of the path of a blob in a file that is an OCI layout too, or out of the name that Docker gives a
+// configuration.
 func digestOf(name string) (digest.Digest, bool) {
+	if hex, ok := strings.CutSuffix(name, ".json"); ok {
+		d := digest.NewDigestFromEncoded(digest.SHA256, hex)
+		return d, strict.Digest(d.String()) == nil
+	}
 	parts := strings.Split(path.Clean(name), "/")
 	if len(parts) != 3 || parts[0] != "blobs" {
 		return "", false
