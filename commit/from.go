@@ -68,9 +68,6 @@ const leaseTime = 24 * time.Hour
 // fetched, or chosen from a list, is taken with a warning. The image is leased until the last layer on it is released; that it
 // cannot be is logged.
 func From(ctx context.Context, st *store.Store, ref string, o FromOptions) (*ROLayer, error) {
-	if o.Logger == nil {
-		o.Logger = st.Logger()
-	}
 	want := ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	if o.Platform != nil {
 		want = *o.Platform
@@ -80,6 +77,9 @@ func From(ctx context.Context, st *store.Store, ref string, o FromOptions) (*ROL
 	}
 	if o.Lease < 0 {
 		return nil, kimg.Errorf(kimg.ErrInvalid, "lease", "%v is no time to hold an image", o.Lease)
+	}
+	if o.Logger == nil {
+		o.Logger = st.Logger()
 	}
 	b := &build{st: st, log: o.Logger, users: 1}
 	if ref == "" || ref == "scratch" {
