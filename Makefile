@@ -54,7 +54,7 @@ bench: build ## Go benchmarks, and fifty conversions against skopeo
 	go test -run='^$$' -bench=. -benchmem ./...
 	go run ./tests/bench -convert
 
-bench-compare: build ## kimg commit against the floor and buildah, every bar (BENCH='-only WORD -rounds N -doc docs')
+bench-compare: build ## kimg against the floor, buildah, skopeo and podman, every bar (BENCH='-only WORD -rounds N -doc docs')
 	go run ./tests/bench $(BENCH)
 
 lint: ## gofmt, go vet, staticcheck

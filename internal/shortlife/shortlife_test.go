@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestBackToNormal: after the first collection the collector works as if nobody had told it anything.
+// TestBackToNormal: after the first collection the collector works by itself.
 func TestBackToNormal(t *testing.T) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return // the environment decides
@@ -24,8 +24,8 @@ func TestBackToNormal(t *testing.T) {
 		t.Errorf("memory limit is %d", limit)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // set after the limit
-		percent := debug.SetGCPercent(100)
-		if percent == 100 {
+		percent := debug.SetGCPercent(later)
+		if percent == later {
 			return
 		}
 		if debug.SetGCPercent(percent); time.Now().After(deadline) {

@@ -1,7 +1,8 @@
 // Command bench holds kimg against the bars of its table (rows.go): kimg commit against the floor (tar, hash and untar in a
-// pipe) and against the buildahs of the machine, and with -convert kimg convert against skopeo. Runs alternate, every run
-// has content of its own, medians are compared. It prints one table, met or missed, and with -doc writes docs/performance.md
-// and its chart from the same numbers. A missed bar is no failure of the program.
+// pipe) and against the buildahs of the machine, kimg load and save against skopeo and podman, and with -convert kimg convert
+// against skopeo. Runs alternate, every commit has content of its own and every load a store, medians are compared. It prints
+// one table, met or missed, and with -doc writes docs/performance.md and its chart from the same numbers. A missed bar is no
+// failure of the program.
 package main
 
 import (
@@ -22,8 +23,8 @@ func main() {
 	lab.Main()
 	var b bench
 	flag.StringVar(&b.kimg, "kimg", "bin/kimg", "the binary to measure")
-	flag.StringVar(&b.memory, "memory", "/dev/shm", "a tmpfs with 8 GiB, for what is compared with --no-sync; empty: not measured")
-	flag.StringVar(&b.disk, "disk", os.TempDir(), "a disk with 25 GiB, for what is compared as users run it; empty: not measured")
+	flag.StringVar(&b.memory, "memory", "/dev/shm", "a tmpfs with 12 GiB, for what is compared with --no-sync; empty: not measured")
+	flag.StringVar(&b.disk, "disk", os.TempDir(), "a disk with 50 GiB, for what is compared as users run it; empty: not measured")
 	flag.StringVar(&b.buildah, "buildah", os.Getenv("KIMG_BENCH_BUILDAH"), "more `programs` to compare with, separated by commas (default $KIMG_BENCH_BUILDAH); buildah and buildah-* of PATH are found; none: no buildah at all")
 	flag.IntVar(&b.rounds, "rounds", 0, "rounds per row; 0: each row's own number")
 	flag.StringVar(&b.doc, "doc", "", "write performance.md and performance.svg into this `directory`")

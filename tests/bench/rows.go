@@ -15,6 +15,8 @@ type row struct {
 	base       string // what the image below has, of the lab's changes
 	change     string // what the container has
 	images     int    // how many images the store has beside
+	layers     string // of an image that comes into stores: how many, of how many files each, of how many bytes each
+	archive    bool   // an image of base and change is made, and an archive of it
 	rounds     int
 	contenders []contender
 	bars       []bar
@@ -87,7 +89,7 @@ func table(peers []peer) []row {
 	gzip.contenders = append(gzip.contenders, push("kimg zstd", "oci", false, "--compression", "zstd"), push("kimg zstd 1", "oci", false, "--compression", "zstd", "--compression-level", "1"), push("kimg gzip again", "oci", true, "--compression", "gzip"))
 	gzip.bars = []bar{{"kimg gzip", "buildah", wallTime, 1, 0}, {"kimg gzip", "buildah", size, 1.005, 0}, {"kimg zstd", "buildah", wallTime, 0.5, 0},
 		{"kimg zstd", "buildah", size, 0, 0}, {"kimg zstd 1", "buildah", wallTime, 0, 0}, {"kimg zstd 1", "buildah", size, 0, 0}, {"kimg gzip again", "buildah", wallTime, 0.1, 0}}
-	return append(rows,
+	rows = append(rows,
 		row{name: "commit, 8 at once, memory", change: "eighth", rounds: 4, contenders: []contender{many("kimg", 8)}, bars: []bar{
 			{"kimg", "", spread, 1.15, 0}, {"kimg", "", meanwhile, 30, 10}}},
 		away("commit, to oci:", "oci", 0.6, 0.4, push("kimg", "oci", false)),
@@ -97,6 +99,38 @@ func table(peers []peer) []row {
 			{"kimg", "", peakSize, 100, 64}, {"kimg gzip", "", peakSize, 100, 64}}},
 		row{name: "start, 1,000 images", images: 999, rounds: 15, contenders: starts(), bars: []bar{
 			{"version", "", wallTime, 6, 0}, {"images", "", wallTime, 40, 0}, {"inspect", "", wallTime, 8, 0}, {"mount", "", wallTime, 8, 0}, {"from", "", wallTime, 10, 0}}})
+	for _, disk := range []bool{false, true} {
+		rows = append(rows, whole(disk)...)
+	}
+	return rows
+}
+
+// whole are rows of whole images that come into empty stores, or leave one.
+func whole(disk bool) (rows []row) {
+	where := ", memory"
+	if disk {
+		where = ", disk"
+	}
+	for _, r := range []row{
+		{name: "load, 60 layers", layers: "60 100 88000", bars: []bar{{"kimg", "skopeo", wallTime, 0.35, 0.25}, {"kimg, listed", "", meanwhile, 50, 0}}},
+		{name: "load, 20 layers of 5,000 files", layers: "20 5000 4000", bars: []bar{{"kimg", "skopeo", wallTime, 0.35, 0.25}, {"kimg, listed", "", meanwhile, 50, 0}}},
+		{name: "load, a layer of 2 GiB", layers: "1 8 268435456", bars: []bar{{"kimg", "skopeo", wallTime, 0, 0}, {"kimg, listed", "", meanwhile, 50, 0}}},
+	} {
+		r.contenders = []contender{load("kimg", imageDir), copyIn("skopeo"), listed("kimg, listed", imageDir)}
+		r.rounds, r.bars = 3, append(r.bars, bar{"kimg", "", peakSize, 100, 64})
+		if r.disk = disk; disk {
+			r.bars = append(r.bars, bar{"kimg", "skopeo", bytesOut, 0, 0})
+		}
+		r.name += where
+		rows = append(rows, r)
+	}
+	return append(rows,
+		row{name: "save, installed packages" + where, disk: disk, base: "system", change: "packages", archive: true, rounds: 3,
+			contenders: []contender{save("kimg"), save("kimg, docker-archive", "--format", "docker-archive"), podmanSave()},
+			bars:       []bar{{"kimg", "podman", wallTime, 0.4, 0}, {"kimg, docker-archive", "podman", wallTime, 0.4, 0}, {"kimg", "podman", size, 0, 0}}},
+		row{name: "load, installed packages" + where, disk: disk, base: "system", change: "packages", archive: true, rounds: 3,
+			contenders: []contender{load("kimg", archiveFile), podmanLoad()},
+			bars:       []bar{{"kimg", "podman", wallTime, 0.5, 0}, {"kimg", "", peakSize, 100, 64}}})
 }
 
 // tiny commits ten files in stores of every kind, on a small image and on a large one.

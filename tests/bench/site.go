@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,6 +55,9 @@ func (s *site) fast(args ...string) []string {
 
 // prepare makes the image that every container starts from, and the content that every container gets.
 func (s *site) prepare(r row) error {
+	if r.layers != "" { // nothing else is needed
+		return errors.Join(s.helper("layers", append([]string{filepath.Join(s.dir, imageDir)}, strings.Fields(r.layers)...)...), s.settle())
+	}
 	base := filepath.Join(s.dir, "base")
 	for _, d := range []string{"etc", "srv", "usr/bin"} {
 		if err := os.MkdirAll(filepath.Join(base, d), 0o755); err != nil {
@@ -76,8 +80,14 @@ func (s *site) prepare(r row) error {
 			return err
 		}
 	}
-	if _, err := timed(nil, s.fast("import", base, "localhost/base")...); err != nil || r.images == 0 {
+	_, err := timed(nil, s.fast("import", base, "localhost/base")...)
+	switch {
+	case err != nil:
 		return err
+	case r.archive:
+		return s.whole()
+	case r.images == 0:
+		return nil
 	}
 	return s.helper("many", s.root(), s.runroot(), strconv.Itoa(r.images))
 }

@@ -23,6 +23,7 @@ var helpers = map[string]func(dir string, args []string) error{
 	"audit":    audit,
 	"many":     many,
 	"legacy":   legacy,
+	"layers":   layers,
 }
 
 // Main is the first call of TestMain: in a process that was started as a helper it does the helper's work and does not

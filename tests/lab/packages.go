@@ -77,10 +77,13 @@ func vocabulary(r *rand.Rand) []string {
 	return words
 }
 
-// file writes a file of between least and most bytes: words, with machine code's noise between them when it is large.
+// file writes a file of between least and most bytes.
 func (p packer) file(name string, least, most int, mode uint32) {
-	r := p.c.r
-	size := least + r.IntN(most-least)
+	p.c.file(name, string(prose(p.c.r, p.words, least+p.c.r.IntN(most-least))), mode)
+}
+
+// prose is words, with machine code's noise between them when there are many.
+func prose(r *rand.Rand, words []string, size int) []byte {
 	b := make([]byte, 0, size+64)
 	for len(b) < size {
 		if size > 32<<10 && r.IntN(16) < 5 {
@@ -88,8 +91,8 @@ func (p packer) file(name string, least, most int, mode uint32) {
 			continue
 		}
 		n := r.Uint64()
-		b = append(b, p.words[min(n&4095, n>>12&4095, n>>24&4095)]...)
-		b = append(b, p.words[n>>40&4095&(n>>52)]...)
+		b = append(b, words[min(n&4095, n>>12&4095, n>>24&4095)]...)
+		b = append(b, words[n>>40&4095&(n>>52)]...)
 	}
-	p.c.file(name, string(b[:size]), mode)
+	return b[:size]
 }
