@@ -148,7 +148,7 @@ func TestPackageComments(t *testing.T) {
 var ceilings = map[string]int{
 	".":                200,
 	"convert":          3520,
-	"convert/image":    2745,
+	"convert/image":    3545,
 	"copydata":         1400,
 	"copydata/edit":    1050,
 	"layerdiff":        3375,
@@ -162,8 +162,8 @@ var ceilings = map[string]int{
 	"store/transfer":   525,
 	"store/userns":     1800,
 	"commit":           2455,
-	"cmd":              5010,
-	"internal":         2885,
+	"cmd":              5705,
+	"internal":         2960,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.

@@ -22,6 +22,7 @@ type convertOptions struct {
 	platform                          string
 	failOnLoss, exactDockerID         bool
 	verifyJWS, proof, quiet           bool
+	sides                             sidesFlags
 
 	refs    []types.ImageReference // source, destination, source, …
 	options convertimage.Options
@@ -33,7 +34,7 @@ func newConvert(a *app) *cobra.Command {
 		Use:   "convert [flags] SRC DST [SRC DST…]",
 		Short: "Convert images between Docker schema 1, schema 2 and OCI",
 		Long: `Convert images between Docker schema 1, schema 2 and OCI, and say what changed. SRC is dir:PATH, oci:PATH[:NAME],
-oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], docker://NAME or an image of the store; DST any of these but docker://.
+oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], docker://NAME or an image of the store; DST any of these.
 What several images share is read and written once.
 
 A destination gets a whole image, checked in every byte, or stays as it was. Without --format it holds what it can: oci: and
@@ -55,6 +56,7 @@ member of a document that the new format has no place for.`,
 	f.BoolVar(&o.proof, "proof", false, "prove that the file tree is the same before and after")
 	f.StringVar(&o.platform, "platform", "", "of an index, take the image for `os/arch[/variant]` (default: all)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the new digest")
+	o.sides.register(cmd)
 	return cmd
 }
 
@@ -66,11 +68,12 @@ func (o *convertOptions) check(list []string) (err error) {
 	p := &o.options
 	*p = convertimage.Options{
 		FailOnLoss: o.failOnLoss, VerifyJWS: o.verifyJWS, Proof: o.proof,
-		Convert: convert.Options{ExactDockerID: o.exactDockerID}, Sys: o.systemContext(), Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
+		Convert: convert.Options{ExactDockerID: o.exactDockerID}, Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
 	}
-	if p.Format, err = oneOf("--format", o.format, map[string]convert.Format{
-		"": "", "oci": convert.OCI, "v2s2": convert.DockerV2S2, "docker": convert.DockerV2S2, "v2s1": convert.DockerV2S1,
-	}); err != nil {
+	if p.Format, err = formatWord(o.format); err != nil {
+		return err
+	}
+	if p.Sys, p.DestinationSys, err = o.sides.systems(o.app); err != nil {
 		return err
 	}
 	if p.Convert.DockerFields, err = oneOf("--docker-fields", o.dockerFields, map[string]convert.Keep{
@@ -215,7 +218,8 @@ type convertedJSON struct {
 	Report       []reportJSON         `json:"report"`
 	KeyIDs       []string             `json:"keyIDs,omitempty"`
 	Proof        *proofJSON           `json:"proof,omitempty"`
-	Images       []convertedJSON      `json:"images,omitempty"` // of an index
+	Images       []convertedJSON      `json:"images,omitempty"`  // of an index
+	ImageID      string               `json:"imageID,omitempty"` // in the store
 }
 
 // convertedLayerJSON is one layer at the destination.
@@ -236,7 +240,7 @@ type proofJSON struct {
 func newConvertedJSON(r convertimage.Result) convertedJSON {
 	j := convertedJSON{
 		Platform: r.Platform, From: r.From, To: r.To, OldDigest: r.OldDigest, NewDigest: r.NewDigest, ConfigDigest: r.ConfigDigest,
-		DiffIDs: orEmpty(r.DiffIDs), Layers: []convertedLayerJSON{}, Report: newReport(r.Report), KeyIDs: r.KeyIDs,
+		DiffIDs: orEmpty(r.DiffIDs), Layers: []convertedLayerJSON{}, Report: newReport(r.Report), KeyIDs: r.KeyIDs, ImageID: r.ImageID,
 	}
 	for _, l := range r.Layers {
 		j.Layers = append(j.Layers, convertedLayerJSON{l.Digest, l.DiffID, l.Size, string(l.Compression), l.Recompressed})

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/commit"
 	"github.com/kimg/kimg/convert/docker"
 	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/store"
@@ -37,7 +38,7 @@ func newFrom(a *app) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.name, "name", "", "`name` of the container (default: made from the image's)")
-	f.StringVar(&o.pull, "pull", "missing", "when to ask a registry: `policy` missing or never")
+	f.StringVar(&o.pull, "pull", "missing", "when to ask a registry: `policy` missing, always, newer or never")
 	f.StringVar(&o.platform, "platform", "", "choose the image for `os/arch[/variant]`")
 	f.StringVar(&o.cidFile, "cidfile", "", "write the container's ID to a new `file`")
 	f.StringArrayVar(&o.uidMap, "uidmap", nil, "map user ids: `container:host:size`; may repeat")
@@ -48,12 +49,8 @@ func newFrom(a *app) *cobra.Command {
 }
 
 func (o *fromOptions) check(args []string) error {
-	switch o.pull {
-	case "missing", "never":
-	case "always", "newer":
-		return kimg.Errorf(kimg.ErrUnsupported, "--pull", "%s asks a registry, and registries are not supported", o.pull)
-	default:
-		return usagef("--pull", "%s is none of missing, never, always, newer", kimg.Quote(o.pull))
+	if err := checkPolicy("--pull", o.pull); err != nil {
+		return err
 	}
 	if _, err := parsePlatform(o.platform); err != nil {
 		return err
@@ -114,7 +111,7 @@ func (o *fromOptions) base(ctx context.Context, st *store.Store, ref string) (*s
 	if err != nil {
 		return nil, err
 	}
-	return st.Resolve(ctx, name, platform)
+	return o.fetch(ctx, st, name, commit.PullPolicy(o.pull), o.pulling(platform))
 }
 
 // idMaps parses the flags that map ids; an empty map is the identity.

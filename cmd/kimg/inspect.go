@@ -20,26 +20,38 @@ import (
 // inspectOptions are the flags of kimg inspect.
 type inspectOptions struct {
 	*app
-	kind, format string
-	raw, config  bool
+	kind, format, platform string
+	raw, config            bool
+	flagsOf                remoteFlags
 }
 
 func newInspect(a *app) *cobra.Command {
 	o := &inspectOptions{app: a}
 	cmd := &cobra.Command{
-		Use:   "inspect [flags] CTR|IMAGE",
+		Use:   "inspect [flags] CTR|IMAGE|REF",
 		Short: "Print everything about a container or an image as JSON",
 		Long: `Print everything about a container or an image as JSON. A name that both have means the container. --raw and --config print the
 documents of an image byte for byte; of a container they print those of the image it was made from.
 
 Both are shown as Docker and as OCI see them, and under losses with what an image would lose, or have changed, in each
-format. Of a container, generation counts the changes of its state, and edits lists them.`,
+format. Of a container, generation counts the changes of its state, and edits lists them.
+
+--type remote asks a registry for an image, and so does docker://NAME; any other REF that kimg copy knows is read where it is. Of an
+index the image for this machine is shown, or the one for --platform; --raw without --platform prints the index. No layer is read, and
+no store.`,
 		Example: "  kimg inspect alpine\n  kimg inspect --type image --raw alpine | sha256sum\n  kimg inspect --format '{{.OCI.Config.Cmd}}' CTR",
 		Args:    args(1, 1),
-		RunE:    a.withStore(anyNamespace, o.check, o.run),
+		RunE: func(cmd *cobra.Command, list []string) error {
+			if o.elsewhere(list) {
+				return o.remote(cmd.Context(), list[0])
+			}
+			return a.withStore(anyNamespace, o.check, o.run)(cmd, list)
+		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.kind, "type", "t", "", "what to look for: `image` or container")
+	f.StringVarP(&o.kind, "type", "t", "", "what to look for: `image`, container or remote")
+	f.StringVar(&o.platform, "platform", "", "of an index elsewhere, show the image for `os/arch[/variant]`")
+	o.flagsOf.register(cmd, "", "the registry")
 	f.StringVarP(&o.format, "format", "f", "", "print through a Go `template`")
 	f.BoolVar(&o.raw, "raw", false, "print the manifest as it is")
 	f.BoolVar(&o.config, "config", false, "print the configuration as it is")
@@ -49,11 +61,16 @@ format. Of a container, generation counts the changes of its state, and edits li
 func (o *inspectOptions) check([]string) error {
 	switch o.kind {
 	case "", "image", "container":
-	case "remote":
-		return kimg.Errorf(kimg.ErrUnsupported, "--type", "remote images are not supported")
 	default:
-		return usagef("--type", "%s is neither image nor container", kimg.Quote(o.kind))
+		return usagef("--type", "%s is none of image, container and remote", kimg.Quote(o.kind))
 	}
+	if o.platform != "" {
+		return usagef("--platform", "is for images elsewhere than in the store")
+	}
+	return o.checkForm()
+}
+
+func (o *inspectOptions) checkForm() error {
 	if o.raw && o.config || (o.raw || o.config) && o.format != "" {
 		return usagef("inspect", "only one of --raw, --config and --format")
 	}

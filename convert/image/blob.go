@@ -2,6 +2,7 @@ package image
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -18,6 +19,8 @@ import (
 type blob struct {
 	digest digest.Digest // of the bytes that open gives
 	size   int64         // as the manifest declares; -1: it does not
+	layer  string        // of the store; empty: none
+	forms  []packedAs    // compressed forms of a layer of the store
 	open   func(ctx context.Context) (r io.ReadCloser, size int64, err error)
 }
 
@@ -25,9 +28,9 @@ type blob struct {
 type form int
 
 const (
-	keep    form = iota // the source's own bytes
-	asGzip              // compressed anew
-	asPlain             // not compressed
+	keep     form = iota // the source's own bytes
+	packAnew             // compressed anew
+	asPlain              // not compressed
 )
 
 // shape decides on the form of a layer by how its source is compressed.
@@ -46,8 +49,8 @@ type moved struct {
 // compression is how the layer is compressed at the destination.
 func (m moved) compression() compression.Algorithm {
 	switch m.form {
-	case asGzip:
-		return compression.Gzip
+	case packAnew:
+		return m.packed.algorithm
 	case asPlain:
 		return compression.None
 	}
@@ -77,7 +80,11 @@ func (c *Converter) move(ctx context.Context, b blob, dst Destination, in shape)
 			}
 		}
 	}
-	m, err := c.read(ctx, b, r, dst, in)
+	var m moved
+	err = c.again(ctx, func() (err error) {
+		m, err = c.read(ctx, b, r, dst, in)
+		return err
+	})
 	return m, kimg.Wrap(b.digest.String(), err)
 }
 
@@ -86,10 +93,15 @@ func (m moved) target(b blob) identity {
 	switch m.form {
 	case asPlain:
 		return identity{m.diffID, m.plain}
-	case asGzip:
-		return m.gzip
+	case packAnew:
+		return m.packed.identity
 	}
 	return identity{b.digest, m.size}
+}
+
+// packing is what layers are compressed with that are compressed anew.
+func (c *Converter) packing() compression.Algorithm {
+	return cmp.Or(compression.Algorithm(c.o.Compression), compression.Gzip)
 }
 
 func sizeError(b blob, size int64) error {
@@ -112,7 +124,7 @@ func (c *Converter) read(ctx context.Context, b blob, r *remembered, dst Destina
 	if err != nil && err != io.EOF {
 		return moved{}, err
 	}
-	p := pass{ctx: ctx, b: b, src: src, size: size, algorithm: compression.Detect(first), jobs: c.o.jobs()}
+	p := pass{ctx: ctx, b: b, src: src, size: size, algorithm: compression.Detect(first), jobs: c.o.jobs(), algo: layerdiff.Compression(c.packing()), level: c.o.Level}
 	m := moved{facts: r.facts, form: in(p.algorithm)}
 	if !r.known {
 		p.sum = &measure{}
@@ -134,7 +146,7 @@ func (c *Converter) read(ctx context.Context, b blob, r *remembered, dst Destina
 	case m.form == asPlain:
 		m.at, err = put(ctx, dst, identity{m.diffID, m.plain}.orUnknown(), p.verify)
 	default:
-		m.at, err = put(ctx, dst, m.gzip.orUnknown(), p.compress)
+		m.at, err = put(ctx, dst, m.packed.orUnknown(), p.compress)
 	}
 	if err != nil {
 		return moved{}, err
@@ -142,8 +154,8 @@ func (c *Converter) read(ctx context.Context, b blob, r *remembered, dst Destina
 	if !r.known {
 		m.facts = p.sum.facts(identity{b.digest, p.n}, p.algorithm)
 	}
-	if m.form == asGzip && !there {
-		m.gzip = m.at
+	if m.form == packAnew && !there {
+		m.packed = packedAs{m.at, c.packing()}
 	}
 	r.learn(m.facts)
 	if there {
@@ -169,6 +181,8 @@ type pass struct {
 	algorithm compression.Algorithm
 	sum       *measure // nil: the facts are known
 	jobs      int
+	algo      layerdiff.Compression // of what is compressed anew
+	level     int
 	n         int64 // bytes of the blob that were read
 }
 
@@ -198,9 +212,9 @@ func (p *pass) verify(w io.Writer) error {
 	return p.unpack(v, io.MultiWriter(p.sum, w))
 }
 
-// compress checks the blob and writes what it unpacks to, compressed with gzip. The same tar gives the same bytes on every machine.
+// compress checks the blob and writes what it unpacks to, compressed. The same tar gives the same bytes on every machine.
 func (p *pass) compress(w io.Writer) error {
-	z, err := layerdiff.Compress(w, layerdiff.Gzip, 0, p.jobs)
+	z, err := layerdiff.Compress(w, p.algo, p.level, p.jobs)
 	if err != nil {
 		return err
 	}

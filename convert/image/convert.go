@@ -12,6 +12,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/compression"
 )
 
 // Convert reads the image at src and writes it to dst in the format of the options. When it returns nil the image is there
@@ -31,6 +32,11 @@ func (c *Converter) Convert(ctx context.Context, src, dst types.ImageReference) 
 	defer from.Close()
 	j := &job{Converter: c, src: src, dst: dst, from: from, at: at}
 	r, err := j.run(ctx)
+	for _, do := range j.after {
+		if err == nil {
+			do()
+		}
+	}
 	return r, kimg.Wrap(label(src), err)
 }
 
@@ -41,6 +47,7 @@ type job struct {
 	from     Source
 	at       place
 	to       Destination // nil: the store
+	after    []func()    // to do when it is done
 }
 
 func (j *job) run(ctx context.Context) (Result, error) {
@@ -53,9 +60,12 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if convert.IsIndex(manifest, "") {
-		want := j.o.Platform
+		want := j.wanted()
 		if want == nil && NamesStore(j.src) && !j.at.index { // a list of the store is the image for this machine, as for every command
-			want = &ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+			want = thisMachine()
+		}
+		if want == nil && NamesStore(j.dst) && j.o.Keep {
+			return j.pullIndex(ctx, manifest)
 		}
 		if want == nil {
 			return j.index(ctx, manifest, lost)
@@ -63,6 +73,9 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		if manifest, err = j.choose(ctx, manifest, want); err != nil {
 			return Result{}, err
 		}
+	}
+	if NamesStore(j.dst) && j.o.Keep {
+		return j.pull(ctx, manifest)
 	}
 	p, err := j.readPicture(ctx, j.from, manifest)
 	if err != nil {
@@ -86,6 +99,16 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	}
 	return r, nil
 }
+
+// wanted is the platform of the one image of an index that is meant; nil: the index is.
+func (j *job) wanted() *ispec.Platform {
+	if j.o.Platform == nil && j.o.Single {
+		return thisMachine()
+	}
+	return j.o.Platform
+}
+
+func thisMachine() *ispec.Platform { return &ispec.Platform{OS: "linux", Architecture: runtime.GOARCH} }
 
 // signatures reports those that lie beside the manifest of a dir: image: nothing else here has a place for them. What a
 // registry keeps elsewhere stays there.
@@ -138,13 +161,19 @@ func (j *job) image(ctx context.Context, p *picture) (written, error) {
 	if err := p.fits(j.at, to); err != nil {
 		return written{}, err
 	}
+	if stays, err := j.stays(ctx, p); err != nil || stays {
+		if err != nil {
+			return written{}, err
+		}
+		return j.asItIs(ctx, p)
+	}
 	_, stored := j.from.(*stored)
 	var all []moved
 	var err error
 	if b, ok := j.to.(*bundle); ok {
 		all, err = b.layers(ctx, j, p)
 	} else {
-		all, err = j.layers(ctx, p, j.to, j.at.shape(to, stored))
+		all, err = j.layers(ctx, p, j.to, j.at.shape(to, stored, compression.Algorithm(j.o.Compression)))
 	}
 	if err != nil {
 		return written{}, err
@@ -153,6 +182,7 @@ func (j *job) image(ctx context.Context, p *picture) (written, error) {
 	if err != nil {
 		return out, err
 	}
+	j.after = append(j.after, func() { j.learnPacked(ctx, p, all) })
 	if j.o.Proof {
 		after, err := j.readBack(&out.Result)
 		if err == nil {
@@ -256,7 +286,11 @@ func (j *job) named(p *picture, o convert.Options) convert.Options {
 	if p.Format == convert.DockerV2S1 || o.Name != "" {
 		return o
 	}
-	if name := j.src.DockerReference(); name != nil {
+	name := j.dst.DockerReference() // a registry takes no other
+	if name == nil {
+		name = j.src.DockerReference()
+	}
+	if name != nil {
 		o.Name = reference.Path(name)
 		if tagged, ok := name.(reference.Tagged); ok && o.Tag == "" {
 			o.Tag = tagged.Tag()

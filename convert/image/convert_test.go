@@ -361,7 +361,7 @@ func TestReferences(t *testing.T) {
 	dir := t.TempDir()
 	check(t, testimage.NewImage(2, testimage.ImageOptions{}).WriteOCI(dir+"/oci", "a"))
 	for dst, format := range map[string]convert.Format{
-		"docker://localhost:1/x": "", "oci:" + dir + "/x": convert.DockerV2S2, "docker-archive:" + dir + "/x": convert.OCI,
+		"oci:" + dir + "/x": convert.DockerV2S2, "docker-archive:" + dir + "/x": convert.OCI,
 		"oci-archive:" + dir + "/x": convert.DockerV2S1, "x": convert.DockerV2S1, "oci:" + dir + "/oci:@0": "",
 	} {
 		_, err := converter(t, Options{Format: format}).try(t, "oci:"+dir+"/oci:a", dst)

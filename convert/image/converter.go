@@ -1,11 +1,17 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
+	"github.com/containers/image/v5/pkg/blobinfocache/memory"
+	"github.com/containers/image/v5/types"
+
+	"github.com/kimg/kimg/internal/regerror"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/store"
 	"github.com/kimg/kimg/store/layout"
@@ -19,6 +25,7 @@ type Converter struct {
 	slots  chan struct{} // one for each layer that may be moved at the same time
 
 	verified layout.Verified
+	seen     types.BlobInfoCache
 
 	mu sync.Mutex
 	st *store.Store // opened when a reference names it
@@ -29,7 +36,14 @@ func New(o Options) *Converter {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Converter{o: o, memo: newMemo(), policy: policy{sys: o.Sys}, slots: make(chan struct{}, o.jobs())}
+	return &Converter{o: o, memo: newMemo(), seen: memory.New(), policy: policy{sys: o.Sys}, slots: make(chan struct{}, o.jobs())}
+}
+
+// patience is what registries get.
+func (c *Converter) patience() regerror.Patience {
+	return regerror.Patience{
+		Retries: max(cmp.Or(c.o.Retries, 3), 0), Pause: cmp.Or(c.o.RetryPause, time.Second), Idle: cmp.Or(c.o.IdleTimeout, time.Minute), Logger: c.o.Logger,
+	}
 }
 
 // Close forgets what was learnt.

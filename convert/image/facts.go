@@ -25,7 +25,13 @@ type facts struct {
 	diffID      digest.Digest
 	plain       int64    // bytes of the uncompressed tar
 	empty       bool     // the tar has only zero bytes
-	gzip        identity // what it becomes when it is compressed with gzip anew; zero: not known
+	packed      packedAs // what it becomes when it is compressed anew; zero: not known
+}
+
+// packedAs is a compressed form of a blob.
+type packedAs struct {
+	identity
+	algorithm compression.Algorithm
 }
 
 // identity names some bytes.

@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,7 +22,12 @@ func (j *job) index(ctx context.Context, data []byte, lost convert.Report) (Resu
 	if !j.at.index || to == convert.DockerV2S1 {
 		return Result{}, kimg.Errorf(kimg.ErrUnsupported, "", "not-an-image: an index of %d images, and the destination holds one; choose it by its platform", len(v.Manifests))
 	}
-	j.at.formats = []convert.Format{to} // every image becomes what the index becomes
+	if !j.o.Keep || to != v.Format {
+		if j.o.PreserveDigests {
+			return Result{}, kimg.Errorf(kimg.ErrUnsupported, "", "the digest would change: an index of format %s becomes one of %s", v.Format, to)
+		}
+		j.at.formats = []convert.Format{to} // every image becomes what the index becomes
+	}
 	r := Result{From: v.Format, To: to, OldDigest: digest.FromBytes(data)}
 	err = j.write(ctx, func() ([]byte, string, error) {
 		moved := map[digest.Digest]ispec.Descriptor{}
@@ -38,7 +42,10 @@ func (j *job) index(ctx context.Context, data []byte, lost convert.Report) (Resu
 			moved[d.Digest] = at
 			r.Images = append(r.Images, one)
 		}
-		out, report, err := convert.ConvertIndex(data, to, moved)
+		out, report := data, convert.Report(nil)
+		if to != v.Format || !unchanged(r.Images) {
+			out, report, err = convert.ConvertIndex(data, to, moved)
+		}
 		report = append(lost, report...)
 		if err == nil {
 			err = j.checkLosses(report)
@@ -151,16 +158,7 @@ func (j *job) copyBlob(ctx context.Context, d ispec.Descriptor) error {
 	if d.Size < 0 {
 		return kimg.Errorf(kimg.ErrInvalid, d.Digest.String(), "size: %d bytes", d.Size)
 	}
-	if there, err := j.to.Has(ctx, d.Digest, d.Size); err != nil || there {
-		return err
-	}
-	r, _, err := j.from.Blob(ctx, d.Digest)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	_, _, err = j.to.Put(ctx, d.Digest, d.Size, io.LimitReader(j.watch(ctx, r), d.Size+1))
-	return err
+	return j.carry(ctx, blobOf(j.from, d.Digest, d.Size))
 }
 
 // platformText writes a platform as users do.

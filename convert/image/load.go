@@ -276,6 +276,9 @@ type arriving struct {
 	index  []byte            // nil: one image
 	images []*transfer.Image // one for each of Instances; nil: no image
 	data   map[digest.Digest][]byte
+
+	records map[int]store.ImageRecord // of Instances, after they were unpacked
+	done    map[int][]transfer.Done
 }
 
 // unreadable decides on an image that cannot be read: nil lets the others come.
@@ -330,6 +333,7 @@ func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loade
 	r := one.Loaded
 	r.Instances = slices.Clone(one.Instances)
 	ids := map[digest.Digest]string{}
+	one.records, one.done = map[int]store.ImageRecord{}, map[int][]transfer.Done{}
 	for i, img := range one.images {
 		if img == nil {
 			continue
@@ -340,7 +344,7 @@ func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loade
 			return r, err
 		}
 		at := &r.Instances[i]
-		at.ID = rec.ID()
+		at.ID, one.records[i], one.done[i] = rec.ID(), rec, layers
 		for _, d := range layers {
 			if d.Skipped {
 				at.Skipped++

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containers/image/v5/types"
 
@@ -51,7 +52,7 @@ func converter(t *testing.T, o Options) *Converter {
 	if o.Sys == nil {
 		o.Sys = policyFile(t, "insecureAcceptAnything")
 	}
-	o.NoSync = true
+	o.NoSync, o.RetryPause = true, time.Millisecond
 	c := New(o)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {

@@ -32,7 +32,7 @@ func (c *Converter) openSource(ctx context.Context, ref types.ImageReference, te
 	case transportDockerArchive:
 		src, err = archive.OpenDocker(ctx, path, name, archive.Options{TempDir: temp})
 	case transportDocker:
-		src, err = openRegistry(ctx, ref, c.o.Sys)
+		src, err = openRegistry(ctx, ref, c.o.Sys, c.patience())
 	case transportStore:
 		return c.openStored(ctx, ref.StringWithinTransport())
 	default:
@@ -86,6 +86,7 @@ var places = map[string]place{
 	transportOCI:           {formats: []convert.Format{convert.OCI}, index: true},
 	transportOCIArchive:    {formats: []convert.Format{convert.OCI}, index: true},
 	transportDockerArchive: {formats: []convert.Format{convert.DockerV2S2}, plain: true},
+	transportDocker:        {formats: []convert.Format{convert.DockerV2S2, convert.OCI, convert.DockerV2S1}, index: true},
 	transportStore:         {formats: []convert.Format{convert.DockerV2S2, convert.OCI}},
 }
 
@@ -100,6 +101,8 @@ func (c *Converter) openDestination(ctx context.Context, ref types.ImageReferenc
 		return layout.CreateDir(ctx, ref.StringWithinTransport(), layout.Options{NoSync: c.o.NoSync, Verified: &c.verified})
 	case transportOCI:
 		return layout.CreateOCI(ctx, path, name, layout.Options{NoSync: c.o.NoSync, Verified: &c.verified})
+	case transportDocker:
+		return c.createRemote(ctx, ref)
 	case transportOCIArchive:
 		return archive.CreateOCI(ctx, path, name, archive.Options{NoSync: c.o.NoSync})
 	}
@@ -133,26 +136,28 @@ func (p place) holds(f convert.Format) bool {
 }
 
 // format is what an image of a format becomes there. Schema 1 is written when it is asked for, never by itself.
-func (c *Converter) format(at place, from convert.Format) convert.Format {
-	if c.o.Format != "" {
-		return c.o.Format
+func (j *job) format(at place, from convert.Format) convert.Format {
+	if j.o.Format != "" {
+		return j.o.Format
 	}
-	if from != convert.DockerV2S1 && at.holds(from) {
+	if at.holds(from) && (from != convert.DockerV2S1 || j.kept(from)) {
 		return from
 	}
 	return at.formats[0]
 }
 
 // shape decides how layers lie there.
-func (p place) shape(to convert.Format, fromStore bool) shape {
+func (p place) shape(to convert.Format, fromStore bool, packing compression.Algorithm) shape {
 	return func(a compression.Algorithm) form {
 		switch {
+		case packing != "" && a != packing && !p.plain:
+			return packAnew
 		case p.plain && a != compression.None:
 			return asPlain
 		case p.plain:
 			return keep
 		case fromStore && a == compression.None, a == compression.Bzip2, a == compression.Xz, a == compression.Zstd && to != convert.OCI:
-			return asGzip
+			return packAnew
 		}
 		return keep
 	}

@@ -3,6 +3,7 @@ package image
 import (
 	"log/slog"
 	"runtime"
+	"time"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
 )
 
@@ -22,6 +24,26 @@ type Options struct {
 
 	// Platform chooses one image of an index; nil converts all of them.
 	Platform *ispec.Platform
+
+	// Keep leaves every image as it is, byte for byte, unless the destination, Format or Compression forces a change. Its blobs are
+	// checked against digest and size and not unpacked, but for a store; those that the destination has are not read.
+	Keep            bool
+	PreserveDigests bool // with Keep: what would change a digest is class unsupported
+	Single          bool // of an index only the image for this machine, where Platform chooses none
+	KeepBlobs       bool // layers that come into a store keep the blobs they came as
+
+	Compression layerdiff.Compression // gzip or zstd: every layer is compressed with it; empty: what the destination wants
+	Level       int                   // of it; 0 is the algorithm's default
+
+	AdditionalTags []string // of an image in a registry
+	Names          []string // more of them, of an image that comes into the store
+
+	Retries     int           // how often a registry that fails for a while is asked again; 0: 3 times; negative: never
+	RetryPause  time.Duration // before the first; 0: 1 s. Each is twice as long as the one before
+	IdleTimeout time.Duration // a registry that is silent for so long has failed; 0: 60 s
+
+	// DestinationSys is for a destination in a registry; nil: Sys.
+	DestinationSys *types.SystemContext
 
 	FailOnLoss bool // refuses, class unsupported, when the report has a loss
 	VerifyJWS  bool // verifies the signatures inside schema 1 manifests; an unsigned one is class invalid
@@ -60,6 +82,7 @@ type Result struct {
 	Proof        *Proof   // nil when it was not asked for
 	Platform     string   // of an image of an index, else empty
 	Images       []Result // of an index, in its order
+	ImageID      string   // in the store, if it went there
 }
 
 // Layer is one layer of a converted image.

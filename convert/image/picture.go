@@ -157,6 +157,9 @@ func (c *Converter) layer(ctx context.Context, p *picture, b blob, dst Destinati
 			return m, err
 		}
 	}
+	if m, there, err := c.offered(ctx, b, dst, in); err != nil || there {
+		return m, err
+	}
 	return c.move(ctx, b, dst, in)
 }
 

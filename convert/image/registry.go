@@ -13,59 +13,146 @@ import (
 	"github.com/kimg/kimg/internal/strict"
 )
 
-// registry is an image of a registry as a Source. containers/image speaks to it.
+// registry is an image of a registry as a Source. containers/image speaks to it; what fails as registries do is tried again.
 type registry struct {
 	types.ImageSource
+	regerror.Patience
 }
 
-func openRegistry(ctx context.Context, ref types.ImageReference, sys *types.SystemContext) (*registry, error) {
-	src, err := ref.NewImageSource(ctx, sys)
-	if err != nil {
-		return nil, regerror.Classify(err)
+func openRegistry(ctx context.Context, ref types.ImageReference, sys *types.SystemContext, p regerror.Patience) (*registry, error) {
+	r := &registry{Patience: p}
+	err := r.ask(ctx, func(ctx context.Context) (err error) {
+		r.ImageSource, err = ref.NewImageSource(ctx, sys)
+		return err
+	})
+	return r, err
+}
+
+// ask asks for something small.
+func (r *registry) ask(ctx context.Context, do func(context.Context) error) error {
+	return r.Retry(ctx, func() error {
+		ctx, _, stop := r.Watch(ctx)
+		defer stop()
+		return because(ctx, do(ctx))
+	})
+}
+
+// because returns what ended a context, when that made something fail.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return &registry{src}, nil
+	return err
 }
 
 // Manifest implements Source. What a reference by digest leads to is checked against the digest.
-func (r *registry) Manifest(ctx context.Context) ([]byte, error) {
-	data, _, err := image.UnparsedInstance(r.ImageSource, nil).Manifest(ctx)
-	if err == nil {
-		err = strict.Size("manifest", int64(len(data)), strict.MaxDocument)
-	}
-	return data, regerror.Classify(err)
-}
+func (r *registry) Manifest(ctx context.Context) ([]byte, error) { return r.manifest(ctx, nil) }
 
 // ManifestByDigest implements Source.
 func (r *registry) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte, error) {
-	data, _, err := image.UnparsedInstance(r.ImageSource, &d).Manifest(ctx)
+	return r.manifest(ctx, &d)
+}
+
+func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte, err error) {
+	err = r.ask(ctx, func(ctx context.Context) (err error) {
+		data, _, err = image.UnparsedInstance(r.ImageSource, d).Manifest(ctx)
+		return err
+	})
 	if err == nil {
 		err = strict.Size("manifest", int64(len(data)), strict.MaxDocument)
 	}
-	return data, regerror.Classify(err)
+	return data, err
 }
 
 // Signatures implements Source.
-func (r *registry) Signatures(ctx context.Context) ([][]byte, error) {
-	s, err := r.GetSignatures(ctx, nil)
-	return s, regerror.Classify(err)
+func (r *registry) Signatures(ctx context.Context) (all [][]byte, err error) {
+	err = r.ask(ctx, func(ctx context.Context) (err error) {
+		all, err = r.GetSignatures(ctx, nil)
+		return err
+	})
+	return all, err
 }
 
 // Blob implements Source.
 func (r *registry) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
-	body, size, err := r.GetBlob(ctx, types.BlobInfo{Digest: d, Size: -1}, none.NoCache)
-	if err != nil {
-		return nil, 0, regerror.Classify(err)
+	b := &remote{from: r, ctx: ctx, digest: d}
+	if err := r.Retry(ctx, b.open); err != nil {
+		return nil, 0, err
 	}
-	return &remote{body}, size, nil
+	return b, b.size, nil
 }
 
-// remote is the body of a blob; its errors are those of the network.
-type remote struct{ io.ReadCloser }
+// remote is the body of a blob. One that ends early or stands still is asked for again, from where it was; what the library
+// resumes by itself (by Range, once, and after every MiB) is not seen here. Its errors are those of the network.
+type remote struct {
+	from     *registry
+	ctx      context.Context
+	digest   digest.Digest
+	body     io.ReadCloser
+	size, at int64
+	tries    int
+	err      error // comes after what was read with it
+
+	watched     context.Context
+	alive, stop func()
+}
+
+// open asks for the blob and skips what was read.
+func (r *remote) open() error {
+	r.watched, r.alive, r.stop = r.from.Watch(r.ctx)
+	body, size, err := r.from.GetBlob(r.watched, types.BlobInfo{Digest: r.digest, Size: -1}, none.NoCache)
+	if err == nil {
+		r.body, r.size = body, size
+		for skip := r.at; skip > 0 && err == nil; {
+			var n int64
+			n, err = io.CopyN(io.Discard, body, min(skip, 1<<20))
+			skip -= n
+			r.alive()
+		}
+		if err != nil {
+			_ = body.Close() // only read from
+		}
+	}
+	if err = because(r.watched, err); err != nil {
+		r.stop()
+	}
+	return err
+}
 
 func (r *remote) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = regerror.Classify(err)
+	for {
+		err := r.err
+		if err == nil {
+			r.alive()
+			var n int
+			n, err = r.body.Read(p)
+			r.at += int64(n)
+			if err == io.EOF && r.at < r.size {
+				err = io.ErrUnexpectedEOF
+			}
+			if n > 0 {
+				r.err = err
+				return n, nil
+			}
+		}
+		if err == nil || err == io.EOF {
+			return 0, err
+		}
+		err = regerror.Classify(because(r.watched, err))
+		if r.err = err; r.tries >= r.from.Retries || !regerror.Passing(err) || r.ctx.Err() != nil {
+			return 0, err
+		}
+		_ = r.Close() // only read from
+		if err = r.from.Wait(r.ctx, r.tries, err); err != nil {
+			return 0, err
+		}
+		if r.tries++; regerror.Classify(r.open()) == nil {
+			r.err = nil
+		}
 	}
-	return n, err
+}
+
+func (r *remote) Close() error {
+	r.stop()
+	return r.body.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -56,7 +57,7 @@ func (c *Converter) openStored(ctx context.Context, name string) (Source, error)
 	if err != nil {
 		return nil, err
 	}
-	if c.o.Platform != nil || !img.IsList() {
+	if c.o.Platform != nil || c.o.Single || !img.IsList() {
 		img, err = st.Resolve(ctx, name, c.o.Platform)
 		return &stored{st: st, img: img}, err
 	}
@@ -136,23 +137,80 @@ func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
 		}
 	}
 	blobs := exported(s.st, infos)
-	for i, l := range p.said {
-		if s.apart && !(s.plain && s.everything) && transfer.Foreign(l) && i < len(blobs) {
-			if keeps, err := img.Keeps(ctx, l.Digest); err != nil {
+	for i := range blobs {
+		if i < len(p.said) && s.apart && !(s.plain && s.everything) && transfer.Foreign(p.said[i]) {
+			if keeps, err := img.Keeps(ctx, p.said[i].Digest); err != nil {
 				return nil, err
 			} else if keeps || !s.everything {
-				blobs[i] = blobOf(s, l.Digest, l.Size)
+				blobs[i] = blobOf(s, p.said[i].Digest, p.said[i].Size)
+				continue
 			}
+		}
+		if blobs[i].forms, err = s.forms(ctx, infos[i], p.said, i); err != nil {
+			return nil, err
 		}
 	}
 	return blobs, nil
+}
+
+// forms are compressed forms of a layer that a registry may have: the one of the image's manifest, and those that the layer remembers.
+func (s *stored) forms(ctx context.Context, l store.LayerInfo, all []convert.Layer, i int) ([]packedAs, error) {
+	var forms []packedAs
+	if i < len(all) && packed(all[i].MediaType) {
+		forms = append(forms, packedAs{identity{all[i].Digest, all[i].Size}, said(all[i].MediaType)})
+	}
+	known, err := s.st.KnownBlobs(ctx, l.ID)
+	for _, b := range known {
+		if b.DiffID == l.DiffID {
+			forms = append(forms, packedAs{identity{b.Digest, b.Size}, compression.Algorithm(b.Algorithm)})
+		}
+	}
+	return forms, err
+}
+
+// offered finds a layer that a registry has in a compressed form that is known: it is not even read.
+func (c *Converter) offered(ctx context.Context, b blob, dst Destination, in shape) (moved, bool, error) {
+	remote, ok := dst.(*remoteDestination)
+	if !ok || in(compression.None) != packAnew {
+		return moved{}, false, nil
+	}
+	for _, f := range b.forms {
+		if in(f.algorithm) != keep { // of another compression than was asked for, or that the format does not know
+			continue
+		}
+		if there, err := remote.Has(ctx, f.digest, f.size); err != nil || there {
+			m := moved{at: f.identity, form: packAnew}
+			m.facts = facts{size: b.size, compression: compression.None, diffID: b.digest, plain: b.size, packed: f}
+			return m, there, err
+		}
+	}
+	return moved{}, false, nil
+}
+
+// learnPacked lets layers of the store remember what they were compressed to.
+func (j *job) learnPacked(ctx context.Context, p *picture, all []moved) {
+	from, ok := j.from.(*stored)
+	if !ok || !j.o.Keep {
+		return
+	}
+	made := map[string][]store.KnownBlob{}
+	for i, m := range all {
+		if id := p.blobs[i].layer; id != "" && m.form == packAnew && !slices.Contains(p.blobs[i].forms, m.packed) {
+			made[id] = append(made[id], store.KnownBlob{
+				DiffID: m.diffID, Algorithm: string(m.packed.algorithm), Level: j.o.Level, Digest: m.packed.digest, Size: m.packed.size,
+			})
+		}
+	}
+	if len(made) > 0 {
+		j.learn(ctx, from.st, made)
+	}
 }
 
 // exported are layers of the store as blobs.
 func exported(st *store.Store, layers []store.LayerInfo) []blob {
 	blobs := make([]blob, len(layers))
 	for i, l := range layers {
-		blobs[i] = blob{digest: l.DiffID, size: l.Size, open: func(ctx context.Context) (io.ReadCloser, int64, error) {
+		blobs[i] = blob{layer: l.ID, digest: l.DiffID, size: l.Size, open: func(ctx context.Context) (io.ReadCloser, int64, error) {
 			return streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error {
 				return st.ExportLayer(ctx, l.ID, w)
 			}), l.Size, nil
@@ -244,8 +302,8 @@ func (j *job) unpack(ctx context.Context, tx *store.Tx, p *picture, to convert.F
 				return nil, nil, kimg.Wrap(fmt.Sprintf("layers[%d]", at[n]), err)
 			}
 		}
-		m := moved{facts: f, form: j.at.shape(to, false)(f.compression)}
-		if m.form == asGzip {
+		m := moved{facts: f, form: j.at.shape(to, false, "")(f.compression)}
+		if m.form == packAnew {
 			m.form = asPlain // a store keeps no blobs: the layer is called what it is there
 		}
 		m.at = m.target(b)

@@ -40,7 +40,7 @@ func classOf(err error) kimg.Class {
 		return kimg.ErrRateLimit
 	case errors.As(err, &unknown), errors.As(err, &verification), says("x509:"):
 		return kimg.ErrTLS
-	case errors.As(err, &status) && status.StatusCode == 404, says("manifest unknown", "name unknown", "blob unknown", "statuscode: 404"):
+	case errors.As(err, &status) && status.StatusCode == 404, says("manifest unknown", "name unknown", "blob unknown", "not known to registry", "may not exist", "statuscode: 404"):
 		return kimg.ErrNotFound
 	case says("does not match"):
 		return kimg.ErrIntegrity // the manifest against the digest in the reference

@@ -34,6 +34,7 @@ var (
 		"convert {I} dir:dest/image", "convert --format v2s1 {I} dir:dest/image", "convert --proof {I} oci:dest/image:1", "convert {I} oci-archive:dest/x.tar",
 		"save -o dest/x.tar {I}", "save --format docker-archive -o dest/x.tar {I} {I}", "save {I}",
 		"convert {I} docker-archive:dest/x.tar:x:1", "convert --format v2s2 {I} new:1", "validate {I}", "validate --fast {I}",
+		"push {I} oci:dest/image:1", "copy {I} dir:dest/image", "pull --policy missing {I}",
 	}
 	onStore = []string{
 		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "lease ls", "lease rm --all", "gc", "gc --dry-run --filter until=0s", "from scratch",
@@ -42,7 +43,7 @@ var (
 )
 
 // withoutStore are the commands that have nothing to refuse but a wrong command line.
-var withoutStore = []string{"version", "help", "completion"}
+var withoutStore = []string{"version", "help", "completion", "list-tags", "delete"}
 
 // fixture makes a lab with two images, two containers (c1 has changes) and files to work with.
 func fixture(t testing.TB) *lab {

@@ -1,0 +1,152 @@
+package image
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/containers/image/v5/docker"
+	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/image"
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/regerror"
+	"github.com/kimg/kimg/internal/streamio"
+)
+
+// remoteDestination is a registry as a Destination. Blobs that were sent stay there when nothing is committed, named by nobody, and the
+// registry collects them.
+type remoteDestination struct {
+	types.ImageDestination
+	regerror.Patience
+	ref   types.ImageReference
+	sys   *types.SystemContext
+	seen  types.BlobInfoCache // where else on this registry blobs are
+	also  []string            // tags
+	signs [][]byte
+}
+
+func (c *Converter) createRemote(ctx context.Context, ref types.ImageReference) (*remoteDestination, error) {
+	d := &remoteDestination{Patience: c.patience(), ref: ref, sys: cmp.Or(c.o.DestinationSys, c.o.Sys), seen: c.seen, also: c.o.AdditionalTags}
+	err := d.Retry(ctx, func() (err error) {
+		d.ImageDestination, err = ref.NewImageDestination(ctx, d.sys)
+		return err
+	})
+	return d, err
+}
+
+// near notes that a blob is in another repository, which may be one of the same registry: it is mounted and not sent.
+func (d *remoteDestination) near(src types.ImageReference, blob digest.Digest) {
+	if src.Transport().Name() != transportDocker {
+		return
+	}
+	name := src.DockerReference()
+	d.seen.RecordKnownLocation(src.Transport(), types.BICTransportScope{Opaque: reference.Domain(name)}, blob, types.BICLocationReference{Opaque: name.Name()})
+}
+
+// Has implements Destination.
+func (d *remoteDestination) Has(ctx context.Context, blob digest.Digest, size int64) (there bool, err error) {
+	err = d.Retry(ctx, func() error {
+		var info types.BlobInfo
+		there, info, err = d.TryReusingBlob(ctx, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
+		if err == nil && there && size >= 0 && info.Size >= 0 && info.Size != size {
+			err = kimg.Errorf(kimg.ErrIntegrity, blob.String(), "size: the registry has %d bytes, the manifest says %d", info.Size, size)
+		}
+		return err
+	})
+	return there, kimg.Wrap(label(d.ref), err)
+}
+
+// pushError is a failure of the registry while a blob was sent.
+type pushError struct{ error }
+
+func (e pushError) Unwrap() error { return e.error }
+
+func pushed(err error) bool {
+	var p pushError
+	return errors.As(err, &p)
+}
+
+// Put implements Destination.
+func (d *remoteDestination) Put(ctx context.Context, blob digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
+	if blob != "" {
+		v, err := streamio.NewVerifier(r, size, blob)
+		if err != nil {
+			return "", 0, err
+		}
+		r = v
+	}
+	ctx, alive, stop := d.Watch(ctx)
+	defer stop()
+	info, err := d.PutBlob(ctx, &lively{r, alive}, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
+	if err = regerror.Classify(because(ctx, err)); err != nil {
+		return "", 0, pushError{kimg.Wrap(label(d.ref), err)}
+	}
+	return info.Digest, info.Size, nil
+}
+
+// lively is a stream that is read on: the registry takes it.
+type lively struct {
+	io.Reader
+	alive func()
+}
+
+func (l *lively) Read(p []byte) (int, error) {
+	l.alive()
+	defer l.alive()
+	return l.Reader.Read(p)
+}
+
+// PutManifest implements indexDestination.
+func (d *remoteDestination) PutManifest(ctx context.Context, instance digest.Digest, manifest []byte) error {
+	err := d.Retry(ctx, func() error { return d.ImageDestination.PutManifest(ctx, manifest, &instance) })
+	return kimg.Wrap(label(d.ref), err)
+}
+
+// Commit implements Destination. Additional tags come after the name, and signatures last.
+func (d *remoteDestination) Commit(ctx context.Context, manifest []byte, _ string) error {
+	err := d.Retry(ctx, func() error { return d.ImageDestination.PutManifest(ctx, manifest, nil) })
+	for _, tag := range d.also {
+		if err == nil {
+			err = d.name(ctx, manifest, tag)
+		}
+	}
+	if err == nil && len(d.signs) > 0 {
+		err = d.Retry(ctx, func() error { return d.PutSignatures(ctx, d.signs, nil) })
+	}
+	if err == nil {
+		err = d.ImageDestination.Commit(ctx, image.UnparsedInstance(nothing{ref: d.ref}, nil))
+	}
+	return err
+}
+
+// name gives the image another tag.
+func (d *remoteDestination) name(ctx context.Context, manifest []byte, tag string) error {
+	named, err := reference.WithTag(reference.TrimNamed(d.ref.DockerReference()), tag)
+	if err != nil {
+		return kimg.Errorf(kimg.ErrInvalid, kimg.Quote(tag), "%w", err)
+	}
+	ref, err := docker.NewReference(named)
+	if err != nil {
+		return err
+	}
+	return kimg.Wrap(tag, d.Retry(ctx, func() error {
+		to, err := ref.NewImageDestination(ctx, d.sys)
+		if err != nil {
+			return err
+		}
+		defer to.Close()
+		return to.PutManifest(ctx, manifest, nil)
+	}))
+}
+
+// nothing is what the library's registries want to be told of when they are done; they do not look at it.
+type nothing struct {
+	types.ImageSource
+	ref types.ImageReference
+}
+
+func (n nothing) Reference() types.ImageReference { return n.ref }

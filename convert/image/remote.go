@@ -1,0 +1,95 @@
+package image
+
+import (
+	"context"
+
+	"github.com/containers/image/v5/docker"
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/regerror"
+)
+
+// Documents are what an image is, without its layers.
+type Documents struct {
+	convert.Document                 // empty configuration: of an index, or schema 1
+	Digest           digest.Digest   // of the manifest
+	Index            bool            // the manifest is an index
+	Platform         string          // as the configuration says
+	DiffIDs          []digest.Digest // base first
+	Layers           []convert.Layer // as the manifest says
+}
+
+// Inspect reads the documents of an image anywhere, when the policy accepts it: of an index the image for Options.Platform, for this
+// machine with Options.Single, else the index itself. No layer is read.
+func (c *Converter) Inspect(ctx context.Context, src types.ImageReference) (Documents, error) {
+	from, err := c.openSource(ctx, src, "")
+	if err != nil {
+		return Documents{}, kimg.Wrap(label(src), err)
+	}
+	defer from.Close()
+	d, err := (&job{Converter: c, src: src, dst: src, from: from}).inspect(ctx)
+	return d, kimg.Wrap(label(src), err)
+}
+
+func (j *job) inspect(ctx context.Context) (Documents, error) {
+	manifest, err := j.from.Manifest(ctx)
+	if err != nil {
+		return Documents{}, err
+	}
+	if convert.IsIndex(manifest, "") {
+		want := j.wanted()
+		if want == nil {
+			v, err := convert.ParseIndex(manifest)
+			return Documents{Document: convert.Document{Format: v.Format, Manifest: manifest}, Digest: digest.FromBytes(manifest), Index: true}, err
+		}
+		if manifest, err = j.choose(ctx, manifest, want); err != nil {
+			return Documents{}, err
+		}
+	}
+	p, err := j.readPicture(ctx, j.from, manifest)
+	if err != nil {
+		return Documents{}, err
+	}
+	d := Documents{Document: p.Document, Digest: p.digest, DiffIDs: p.diffIDs, Layers: p.said}
+	if p.Format == convert.DockerV2S1 {
+		d.Platform = platformText(&ispec.Platform{OS: "linux", Architecture: p.schema1.Architecture})
+		return d, nil
+	}
+	config, err := convert.Parse(p.Document, nil)
+	if err == nil {
+		img := config.Docker()
+		d.Platform = platformText(&ispec.Platform{OS: img.OS, Architecture: img.Architecture, Variant: img.Variant})
+	}
+	return d, err
+}
+
+// Tags lists the tags of a repository, of which ref names any image.
+func (c *Converter) Tags(ctx context.Context, ref types.ImageReference) (tags []string, err error) {
+	err = c.remote(ctx, ref, func(ctx context.Context) (err error) {
+		tags, err = docker.GetRepositoryTags(ctx, c.o.Sys, ref)
+		return err
+	})
+	return tags, err
+}
+
+// Delete removes the manifest that a tag or a digest leads to from a registry, with every tag it has there.
+func (c *Converter) Delete(ctx context.Context, ref types.ImageReference) error {
+	return c.remote(ctx, ref, func(ctx context.Context) error { return ref.DeleteImage(ctx, c.o.Sys) })
+}
+
+// remote does something with a registry, as patient as with images.
+func (c *Converter) remote(ctx context.Context, ref types.ImageReference, do func(context.Context) error) error {
+	if ref.Transport().Name() != transportDocker {
+		return kimg.Errorf(kimg.ErrUnsupported, label(ref), "not in a registry")
+	}
+	p := c.patience()
+	return kimg.Wrap(label(ref), p.Retry(ctx, func() error {
+		ctx, _, stop := p.Watch(ctx)
+		defer stop()
+		return regerror.Classify(because(ctx, do(ctx)))
+	}))
+}

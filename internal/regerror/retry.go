@@ -1,0 +1,87 @@
+package regerror
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containers/image/v5/docker"
+
+	"github.com/kimg/kimg"
+)
+
+// Patience says how long somebody bears with a registry (failure model, limits). 429 is answered by the image library, which waits as
+// long as the registry asks.
+type Patience struct {
+	Retries int           // after the first attempt
+	Pause   time.Duration // before the first of them; each is twice as long as the one before, ± 20 %
+	Idle    time.Duration // without a byte
+	Logger  *slog.Logger
+}
+
+// Retry does something, and again while it fails as registries do that will be well soon. The error has its class.
+func (p Patience) Retry(ctx context.Context, do func() error) error {
+	for n := 0; ; n++ {
+		err := Classify(do())
+		if err == nil || n >= p.Retries || !Passing(err) || context.Cause(ctx) != nil {
+			return err
+		}
+		if werr := p.Wait(ctx, n, err); werr != nil {
+			return werr
+		}
+	}
+}
+
+// Wait waits before retry n, counted from 0.
+func (p Patience) Wait(ctx context.Context, n int, why error) error {
+	pause := time.Duration(float64(p.Pause<<n) * (0.8 + 0.4*rand.Float64()))
+	p.Logger.InfoContext(ctx, "the registry is asked again", "in", pause, "because", kimg.Line(why))
+	select {
+	case <-time.After(pause):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Watch returns a context that ends with class network when nothing has come for p.Idle since reset was called last. stop ends it.
+func (p Patience) Watch(ctx context.Context) (watched context.Context, reset func(), stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(p.Idle, func() {
+		cancel(&kimg.Error{Class: kimg.ErrNetwork, Err: idle{p.Idle}})
+	})
+	return ctx, func() { timer.Reset(p.Idle) }, func() { timer.Stop(); cancel(nil) }
+}
+
+type idle struct{ time.Duration }
+
+func (i idle) Error() string { return "nothing came for " + i.Duration.String() }
+
+// Passing tells whether a failure may be over when the same is tried again: a server in trouble, a connection that broke.
+func Passing(err error) bool {
+	var status docker.UnexpectedHTTPStatusError
+	var no net.Error
+	var nothing idle
+	switch {
+	case errors.As(err, &status):
+		return slices.Contains([]int{500, 502, 503, 504}, status.StatusCode)
+	case errors.As(err, &nothing), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.As(err, &no) && no.Timeout():
+		return true
+	case kimg.ClassOf(err) != kimg.ErrNetwork:
+		return false
+	}
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc([]string{
+		"statuscode: 500", "statuscode: 502", "statuscode: 503", "statuscode: 504", "status 500", "status 502", "status 503", "status 504",
+		"500 internal", "502 bad", "503 service", "504 gateway", "unknown: unknown error", "unknown error", "service unavailable", "unexpected eof", ": eof",
+		"server closed", "connection reset", "broken pipe",
+	}, func(word string) bool { return strings.Contains(text, word) })
+}
