@@ -38,7 +38,7 @@ func newCopy(a *app) *cobra.Command {
 oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or an image of the store. No store is touched unless one is named.
 
 The image stays as it is, byte for byte, unless DST, --format or --compression forces a change: docker-archive: holds other
-documents, oci: holds OCI, layers of a store that did not keep their blobs are compressed. What a registry has already is not sent,
+documents, oci: holds OCI, layers of a store without their blobs are compressed. What a registry has already is not sent,
 and what lies in another of its repositories is mounted. A registry in trouble is asked again.`,
 		Example: `  kimg copy --all docker://registry.example/app:1 docker://mirror.example/app:1
   kimg copy --preserve-digests docker://registry.example/app:1 oci:/srv/layout:app

@@ -36,9 +36,9 @@ documents of an image byte for byte; of a container they print those of the imag
 Both are shown as Docker and as OCI see them, and under losses with what an image would lose, or have changed, in each
 format. Of a container, generation counts the changes of its state, and edits lists them.
 
---type remote asks a registry for an image, and so does docker://NAME; any other REF that kimg copy knows is read where it is. Of an
-index the image for this machine is shown, or the one for --platform; --raw without --platform prints the index. No layer is read, and
-no store.`,
+--type remote asks a registry for an image, and so does docker://NAME; any other REF that kimg copy knows is read
+where it is. Of an index the image for this machine is shown, or the one for --platform; --raw without --platform
+prints the index. No layer is read, and no store.`,
 		Example: "  kimg inspect alpine\n  kimg inspect --type image --raw alpine | sha256sum\n  kimg inspect --format '{{.OCI.Config.Cmd}}' CTR",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, list []string) error {

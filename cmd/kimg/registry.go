@@ -75,8 +75,9 @@ func newDelete(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete [flags] REF",
 		Short: "Delete an image from a registry",
-		Long: `Delete the manifest that REF, a name with a tag or a digest, leads to from its registry. Other tags of the same manifest go with it;
-what no manifest names any more the registry collects when it likes. REF must be docker://NAME: images of the store are for kimg rmi.`,
+		Long: `Delete the manifest that REF, a name with a tag or a digest, leads to from its registry. Other tags of the
+same manifest go with it; what no manifest names any more the registry collects when it likes. REF must be
+docker://NAME: images of the store are for kimg rmi.`,
 		Example: "  kimg delete docker://registry.example/app@sha256:…",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, list []string) error {
