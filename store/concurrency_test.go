@@ -251,3 +251,26 @@ func TestOpenBesideStaging(t *testing.T) {
 	stop()
 	openers.Wait()
 }
+
+// TestOpenAndCloseSideBySide: the library keeps a list of its open stores, which one goroutine must not change while another reads it.
+// The race detector tells (make race).
+func TestOpenAndCloseSideBySide(t *testing.T) {
+	dir := fastTemp(t)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for range 4 {
+				at := filepath.Join(dir, string(rune('a'+i)))
+				s, err := store.Open(store.Options{Root: at + "/g", RunRoot: at + "/r", Driver: "vfs", DriverOptions: []string{}, NoSync: true})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

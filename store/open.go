@@ -4,12 +4,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/types"
 
 	"github.com/kimg/kimg"
 )
+
+// openStores guards the library's list of open stores, which is one for the whole program and which its Free changes without a lock.
+var openStores sync.Mutex
 
 // Open opens the store the options, the environment (CONTAINERS_STORAGE_CONF, STORAGE_DRIVER, STORAGE_OPTS) and
 // storage.conf name, and takes back what killed kimg processes left in it. A store this program cannot work on is
@@ -25,6 +29,8 @@ func Open(o Options) (*Store, error) {
 	}
 	var st storage.Store
 	err = guarded(conf.GraphRoot, func() (err error) {
+		openStores.Lock()
+		defer openStores.Unlock()
 		st, err = storage.GetStore(conf)
 		return wrap(conf.GraphRoot, err)
 	})

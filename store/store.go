@@ -38,9 +38,11 @@ func Wrap(s storage.Store) *Store {
 	return &Store{st: s, log: slog.New(slog.DiscardHandler)}
 }
 
-// Close forgets the store. Mounts stay. A store given to [Wrap] is left alone.
+// Close forgets the store. Mounts stay. A store given to [Wrap] is left alone. Like [Open], any goroutine may call it at any time.
 func (s *Store) Close() error {
 	if s.opened {
+		openStores.Lock()
+		defer openStores.Unlock()
 		s.st.Free()
 	}
 	return nil
