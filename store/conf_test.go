@@ -13,7 +13,7 @@ import (
 	"github.com/kimg/kimg/store"
 )
 
-// TestConfiguration opens the stores that storage.conf and the environment name. The library reads them once per process.
+// TestConfiguration (U2) opens the stores that storage.conf and the environment name. The library reads them once per process.
 func TestConfiguration(t *testing.T) {
 	if dir := os.Getenv("KIMG_STORE_TEST_CONF"); dir != "" {
 		inConfigured(t, dir, os.Getenv("KIMG_STORE_TEST_WANT"))

@@ -16,7 +16,7 @@ import (
 	"github.com/kimg/kimg/store"
 )
 
-// E1: a store that lacks what kimg needs is refused by name, and nothing is made.
+// E1, U2: a store that lacks what kimg needs is refused by name, and nothing is made.
 func TestOpenRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare string // directory that is there already

@@ -74,14 +74,14 @@ type testStore struct {
 	logs *bytes.Buffer
 }
 
-func newStore(t testing.TB, driver string) testStore {
+func newStore(t testing.TB, driver string, options ...string) testStore {
 	dir, err := os.MkdirTemp("/dev/shm", "kimg-transfer-")
 	if err != nil {
 		dir = t.TempDir()
 	}
 	s := testStore{root: dir, logs: &bytes.Buffer{}}
 	s.Store, err = store.Open(store.Options{
-		Root: dir + "/root", RunRoot: dir + "/run", Driver: driver, DriverOptions: []string{}, NoSync: true,
+		Root: dir + "/root", RunRoot: dir + "/run", Driver: driver, DriverOptions: append([]string{}, options...), NoSync: true,
 		Logger: slog.New(slog.NewTextHandler(&locked{w: s.logs}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	must(t, err)
