@@ -71,7 +71,9 @@ func parse(text string) (types.ImageReference, error) {
 func InStore(name string) types.ImageReference { return storeRef(name) }
 
 // NamesStore reports whether a reference means an image of the store, so that it must be opened.
-func NamesStore(ref types.ImageReference) bool { return ref.Transport().Name() == transportStore }
+func NamesStore(ref types.ImageReference) bool {
+	return ref != nil && ref.Transport().Name() == transportStore
+}
 
 // storeRef is an image of the store by name. It carries the name; everything else is done by package store.
 type storeRef string
