@@ -87,8 +87,7 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 			Config: docs.config, Manifest: docs.manifest, ManifestType: docs.manifestType,
 			TopLayer: layer.ID, Names: names, Created: p.created,
 		}
-		p.record(tx, record, links, steps, out)
-		return nil
+		return p.record(ctx, tx, record, links, steps, out)
 	})
 	if err != nil {
 		err = kimg.Wrap(p.container.Name, err)
@@ -102,7 +101,7 @@ func intoStore(ctx context.Context, st *store.Store, id string, o Options, names
 }
 
 // record registers what the change records.
-func (p *plan) record(tx *store.Tx, record store.ImageRecord, links bool, steps *steps, out *copies) {
+func (p *plan) record(ctx context.Context, tx *store.Tx, record store.ImageRecord, links bool, steps *steps, out *copies) error {
 	tell := func(step Step) {
 		tx.Record(string(step), func(context.Context) error { steps.begin(step); return nil })
 	}
@@ -112,6 +111,9 @@ func (p *plan) record(tx *store.Tx, record store.ImageRecord, links bool, steps 
 		tx.RemoveContainer(p.container.ID)
 	}
 	tx.PutImage(record)
+	if err := p.list(ctx, tx, record); err != nil {
+		return err
+	}
 	tell(StepNaming)
 	if len(out.all) > 0 {
 		tx.Record("copies", out.publish)
@@ -119,6 +121,7 @@ func (p *plan) record(tx *store.Tx, record store.ImageRecord, links bool, steps 
 	if p.o.Remove && !links {
 		tx.RemoveContainer(p.container.ID)
 	}
+	return nil
 }
 
 func (r *Result) fill(d documents) {

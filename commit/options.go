@@ -18,6 +18,10 @@ type Options struct {
 	Format convert.Format // empty: OCI; for [Copy] what the destination holds
 	Names  []string       // in the store, as users write them; ignored by [Reference]
 
+	// Manifest is a manifest list of the store that the image is added to, in the same change. When there is none it is made, with this
+	// name. With it [Copy] commits to the store as well.
+	Manifest string
+
 	Author    string     // empty: the one of the container's configuration
 	Message   string     // the comment of the image and of its newest history entry
 	CreatedBy string     // of the newest history entry; empty: the one of the container's state

@@ -123,7 +123,7 @@ Exit codes: 0 done, 1 refused or failed and nothing changed, 2 wrong usage, 130 
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newAdd(a), newCheck(a), newCommit(a), newConfig(a), newContainers(a), newConvert(a), newCopy(a), newDelete(a), newDiff(a), newExport(a), newFrom(a), newGC(a), newHistory(a), newImages(a),
-		newImport(a), newInfo(a), newInspect(a), newLease(a), newListTags(a), newLoad(a), newMount(a), newPull(a), newPush(a), newRm(a), newRmi(a), newSave(a), newTag(a), newTree(a), newUmount(a), newUnshare(a),
+		newImport(a), newInfo(a), newInspect(a), newLease(a), newListTags(a), newLoad(a), newManifest(a), newMount(a), newPull(a), newPush(a), newRm(a), newRmi(a), newSave(a), newTag(a), newTree(a), newUmount(a), newUnshare(a),
 		newUntag(a), newValidate(a), newVersion(a),
 	}
 }

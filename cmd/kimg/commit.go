@@ -33,6 +33,7 @@ type commitOptions struct {
 	annotation, unsetAnnotation  []string
 	label, changes               []string
 	iidFile, metadataFile        string
+	manifest                     string
 	skipUnreadable, force, quiet bool
 	pause                        bool
 
@@ -85,6 +86,7 @@ With --timestamp, or SOURCE_DATE_EPOCH in the environment, the same container gi
 	changeFlag(f, &o.changes)
 	f.StringVar(&o.iidFile, "iidfile", "", "write the image's ID to a `file`")
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was made to a JSON `file`")
+	f.StringVar(&o.manifest, "manifest", "", "add the image to the manifest `list` of the store, which is made when there is none")
 	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "leave out files that cannot be read, and list them")
 	f.BoolVar(&o.force, "force", false, "commit even if the container's content may have suffered in a crash")
 	f.BoolVar(&o.pause, "pause", false, "freeze a running container while it is read")
@@ -133,7 +135,7 @@ func (o *commitOptions) check(list []string) error {
 		return err
 	}
 	o.options = commit.Options{
-		Format: format, Names: o.names, Author: o.author, Message: o.message, CreatedBy: o.createdBy, Created: created,
+		Format: format, Names: o.names, Manifest: o.manifest, Author: o.author, Message: o.message, CreatedBy: o.createdBy, Created: created,
 		Squash: o.squash, RewriteTimestamp: o.rewrite, Progress: progress, OmitHistory: o.omitHistory, Annotations: annotated, UnsetAnnotations: o.unsetAnnotation, Change: append(changes, edits...).ApplyTo,
 		Remove: o.remove, Pause: o.pause, Force: o.force, SkipUnreadable: o.skipUnreadable, Jobs: o.flags.jobs, Logger: o.log,
 	}

@@ -42,6 +42,10 @@ type Options struct {
 	RetryPause  time.Duration // before the first; 0: 1 s. Each is twice as long as the one before
 	IdleTimeout time.Duration // a registry that is silent for so long has failed; 0: 60 s
 
+	// Whole takes of a manifest list of the store the images along that are elsewhere, from there. Without it the list is what the store
+	// has of it.
+	Whole bool
+
 	// DestinationSys is for a destination in a registry; nil: Sys.
 	DestinationSys *types.SystemContext
 

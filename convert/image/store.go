@@ -40,6 +40,7 @@ type stored struct {
 	img      *store.Image
 	list     *store.List // of img, when it is a list
 	manifest []byte      // of the list: what leaves the store of it
+	far      *elsewhere  // what of the list is not in the store; nil: nobody asked for it
 
 	apart      bool // layers that may not be distributed are the blobs that the manifest names, there or not
 	everything bool // those that the store has not as blobs are like others, all the same
@@ -65,8 +66,13 @@ func (c *Converter) openStored(ctx context.Context, name string) (Source, error)
 	if err != nil {
 		return nil, err
 	}
-	manifest, _, err := list.Best(ctx)
-	return &stored{st: st, img: img, list: &list, manifest: manifest}, err
+	s := &stored{st: st, img: img, list: &list, manifest: list.Index}
+	if c.o.Whole {
+		s.far = s.elsewhere(c)
+	} else {
+		s.manifest, _, err = list.Best(ctx)
+	}
+	return s, err
 }
 
 // Manifest implements Source.
@@ -83,6 +89,9 @@ func (s *stored) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte,
 	if s.list == nil {
 		return nil, kimg.Errorf(kimg.ErrUnsupported, d.String(), "not an index but one image")
 	}
+	if where := s.far.holds(d); where != "" {
+		return s.far.manifest(ctx, d, where)
+	}
 	return s.list.Manifest(ctx, d)
 }
 
@@ -91,6 +100,9 @@ func (s *stored) Signatures(context.Context) ([][]byte, error) { return nil, nil
 
 // Blob implements Source for what the store keeps as it came.
 func (s *stored) Blob(ctx context.Context, d digest.Digest) (r io.ReadCloser, size int64, err error) {
+	if src := s.far.has(d); src != nil {
+		return src.Blob(ctx, d)
+	}
 	if s.list != nil {
 		r, err = s.list.Blob(ctx, d, -1)
 	} else {
@@ -100,11 +112,18 @@ func (s *stored) Blob(ctx context.Context, d digest.Digest) (r io.ReadCloser, si
 }
 
 // Close implements Source.
-func (s *stored) Close() error { return nil }
+func (s *stored) Close() error { return s.far.close() }
 
 // layers implements layerSource.
 func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
 	img := s.img
+	if s.far.holds(p.digest) != "" {
+		blobs := make([]blob, len(p.said))
+		for i, l := range p.said {
+			blobs[i] = blobOf(s, l.Digest, l.Size)
+		}
+		return blobs, nil
+	}
 	if s.list != nil {
 		for _, e := range s.list.Entries {
 			if e.Digest == p.digest && e.Image != nil {

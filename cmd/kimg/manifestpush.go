@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+
+	"github.com/containers/image/v5/types"
+	"github.com/spf13/cobra"
+
+	"github.com/kimg/kimg"
+	convertimage "github.com/kimg/kimg/convert/image"
+	"github.com/kimg/kimg/store"
+)
+
+// manifestPush are the flags of kimg manifest push.
+type manifestPush struct {
+	copyOptions
+	images, remove bool
+	dst            types.ImageReference
+}
+
+func newManifestPush(a *app) *cobra.Command {
+	o := &manifestPush{copyOptions: copyOptions{app: a}}
+	cmd := &cobra.Command{
+		Use:   "push [flags] LIST [DST]",
+		Short: "Send a manifest list with its images to a registry, or anywhere else",
+		Long: `Send a manifest list with its images to DST, docker://NAME, dir:PATH, oci:PATH[:NAME] or oci-archive:FILE[:NAME], or a name in a
+registry; without DST to where its name says. Images that are not in the store go there from where they are. Prints the digest of the
+list as it is there: the same as here unless an image changes, because its layers must be compressed, or by --format.`,
+		Example: `  kimg manifest push registry.example/app:1
+  kimg manifest push --rm --digestfile digest app:1 docker://registry.example/app:1
+  kimg manifest push --all=false app:1 docker://registry.example/app:1`,
+		Args: args(1, 2),
+		RunE: a.withStore(anyNamespace, o.check, o.run),
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.images, "all", true, "send the images as well; else they must be there")
+	f.StringVarP(&o.format, "format", "f", "", "`format` of list and images: oci or v2s2 (default: as they are)")
+	f.BoolVar(&o.preserve, "preserve-digests", false, "refuse rather than change a digest")
+	f.IntVar(&o.retry, "retry", 3, "ask a registry that fails for a while again, `N` times")
+	f.StringVar(&o.digestFile, "digestfile", "", "write the digest of the list to a `file`")
+	f.BoolVar(&o.remove, "rm", false, "remove the list from the store when it is there")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing")
+	o.sides.both.register(cmd, "", "registries")
+	return cmd
+}
+
+func (o *manifestPush) check(list []string) error {
+	o.all = true
+	if err := o.copyOptions.check(); err != nil {
+		return err
+	}
+	if o.format == "v2s1" {
+		return usagef("--format", "there are no lists of format v2s1")
+	}
+	var err error
+	if o.dst, err = inRegistry(list[len(list)-1]); err != nil {
+		return err
+	}
+	switch o.dst.Transport().Name() {
+	case "docker-archive", "containers-storage":
+		return kimg.Errorf(kimg.ErrUnsupported, kimg.Escape(list[len(list)-1], 300), "holds no manifest list")
+	}
+	o.options.Sys, o.options.Whole = o.systemContext(), true
+	return o.sides.both.apply(o.options.Sys)
+}
+
+func (o *manifestPush) run(ctx context.Context, st *store.Store, list []string) error {
+	name, err := imageName(list[0])
+	if err == nil {
+		err = onlyList(ctx, st, name)
+	}
+	if err != nil {
+		return err
+	}
+	file, err := newResultFile(o.digestFile, 4<<10, mayReplace)
+	if err != nil {
+		return err
+	}
+	defer file.abort()
+	r, err := o.send(ctx, st, name)
+	if err == nil {
+		err = file.write([]byte(r.NewDigest))
+	}
+	if err == nil && o.remove {
+		_, err = st.DeleteImage(ctx, name, false)
+	}
+	if err != nil {
+		return err
+	}
+	o.warn(ctx, "the copy does not have everything", r.Report)
+	j := newConvertedJSON(r)
+	j.Source, j.Destination = name, list[len(list)-1]
+	switch {
+	case o.flags.json:
+		return o.printJSON(j)
+	case !o.quiet:
+		o.println(r.NewDigest.String())
+	}
+	return nil
+}
+
+// send sends the list with its images, or alone.
+func (o *manifestPush) send(ctx context.Context, st *store.Store, name string) (convertimage.Result, error) {
+	o.options.Store = func() (*store.Store, error) { return st, nil }
+	c := convertimage.New(o.options)
+	defer c.Close()
+	if o.images {
+		return c.Convert(ctx, convertimage.InStore(name), o.dst)
+	}
+	img, err := st.Record(ctx, name)
+	if err != nil {
+		return convertimage.Result{}, err
+	}
+	index, _, err := img.Manifest(ctx)
+	if err != nil {
+		return convertimage.Result{}, err
+	}
+	return c.PutIndex(ctx, index, o.dst)
+}
