@@ -21,7 +21,7 @@ import (
 // Every command, with what it works on left open: {C} a container, {I} an image. The files are those of fixture.
 var (
 	onContainer = []string{
-		"add {C} file /srv/x", "commit {C} new:1", "commit {C} oci:dest/layout:1", "commit --rm {C} new:1",
+		"add {C} file /srv/x", "commit {C} new:1", "commit {C} oci:dest/layout:1", "commit --rm {C} new:1", "commit --manifest list:1 {C}",
 		"commit {C} new:1 oci:dest/both:1", "commit {C} new:1 dir:dest/image oci-archive:dest/o.tar docker-archive:dest/d.tar:x:1", "commit --iidfile dest/id --metadata-file dest/meta {C} new:1", "config --env A=1 {C}",
 		"history {C}", "diff {C}", "diff --json {C}", "export {C}", "export -o dest/x.tar {C}", "commit --squash {C} new:1", "diff --tar -o dest/x.tar {C}", "diff {C} {C}", "inspect {C}", "inspect --type container {C}", "mount {C}",
 		"mount {C} -- touch ran", "rm {C}", "umount {C}", "unshare --mount ROOT={C} touch ran",
@@ -34,10 +34,10 @@ var (
 		"convert {I} dir:dest/image", "convert --format v2s1 {I} dir:dest/image", "convert --proof {I} oci:dest/image:1", "convert {I} oci-archive:dest/x.tar",
 		"save -o dest/x.tar {I}", "save --format docker-archive -o dest/x.tar {I} {I}", "save {I}",
 		"convert {I} docker-archive:dest/x.tar:x:1", "convert --format v2s2 {I} new:1", "validate {I}", "validate --fast {I}",
-		"push {I} oci:dest/image:1", "copy {I} dir:dest/image", "pull --policy missing {I}",
+		"push {I} oci:dest/image:1", "copy {I} dir:dest/image", "pull --policy missing {I}", "manifest create list:1 {I}",
 	}
 	onStore = []string{
-		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "lease ls", "lease rm --all", "gc", "gc --dry-run --filter until=0s", "from scratch",
+		"images", "ps", "ps --all", "mount", "umount --all", "rm --all", "rmi --all", "info", "check", "lease ls", "lease rm --all", "gc", "gc --dry-run --filter until=0s", "from scratch", "manifest create list:1",
 		"import tree new:1", "import tree.tar new:1", "import - new:1", "load -i tree.tar",
 	}
 )
