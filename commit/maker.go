@@ -96,7 +96,6 @@ func (m *maker) newest(ctx context.Context, layer string, r recipe, write func(c
 	if cerr := x.Close(); err == nil {
 		err = cerr
 	}
-	// What an empty layer is compressed to is remembered, though nobody offers it: next time it is only hashed.
 	if err == nil {
 		err = m.finish(ctx, x, layer, blob)
 	}
@@ -256,7 +255,11 @@ func (m *maker) finish(ctx context.Context, x *making, layer string, blob layerd
 	b := madeBlob{file: x.file, KnownBlob: store.KnownBlob{DiffID: blob.DiffID, Algorithm: string(x.algo), Level: x.level, Digest: blob.DiffID, Size: blob.Size}}
 	if x.algo != layerdiff.NoCompression {
 		b.Digest, b.Size = x.sum.Digest(), x.sum.Size()
-		err = m.learn(ctx, layer, b.KnownBlob)
+		// What an empty layer is compressed to is remembered, though nobody offers it: next time it is only hashed. But where it went into
+		// no place, copying may fail later, and must not have changed the store for nothing.
+		if !blob.Empty || x.into != nil {
+			err = m.learn(ctx, layer, b.KnownBlob)
+		}
 	}
 	switch {
 	case err != nil:
