@@ -11,7 +11,6 @@ import (
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/compression"
-	"github.com/kimg/kimg/internal/regerror"
 	"github.com/kimg/kimg/internal/streamio"
 )
 
@@ -99,6 +98,9 @@ func (j *job) asItIs(ctx context.Context, p *picture) (written, error) {
 		known[d] = true
 	}
 	err := j.parallel(ctx, len(blobs), func(ctx context.Context, i int) error { return j.carry(ctx, blobs[i]) })
+	if remote, ok := j.to.(*remoteDestination); ok && p.Config != nil {
+		remote.near(j.src, digest.FromBytes(p.Config))
+	}
 	if err == nil && p.Config != nil {
 		out.ConfigDigest = digest.FromBytes(p.Config)
 		err = j.putBytes(ctx, p.Config)
@@ -141,9 +143,10 @@ func (j *job) carry(ctx context.Context, b blob) error {
 // again sends a blob again, from its beginning, while the registry fails in the middle.
 func (c *Converter) again(ctx context.Context, do func() error) error {
 	p := c.patience()
+	p.Limited = true
 	for n := 0; ; n++ {
 		err := do()
-		if n >= p.Retries || !pushed(err) || !regerror.Passing(err) || ctx.Err() != nil {
+		if n >= p.Retries || !pushed(err) || !p.Passing(err) || ctx.Err() != nil {
 			return err
 		}
 		if err := p.Wait(ctx, n, err); err != nil {

@@ -21,28 +21,11 @@ type registry struct {
 
 func openRegistry(ctx context.Context, ref types.ImageReference, sys *types.SystemContext, p regerror.Patience) (*registry, error) {
 	r := &registry{Patience: p}
-	err := r.ask(ctx, func(ctx context.Context) (err error) {
+	err := r.Ask(ctx, func(ctx context.Context) (err error) {
 		r.ImageSource, err = ref.NewImageSource(ctx, sys)
 		return err
 	})
 	return r, err
-}
-
-// ask asks for something small.
-func (r *registry) ask(ctx context.Context, do func(context.Context) error) error {
-	return r.Retry(ctx, func() error {
-		ctx, _, stop := r.Watch(ctx)
-		defer stop()
-		return because(ctx, do(ctx))
-	})
-}
-
-// because returns what ended a context, when that made something fail.
-func because(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 // Manifest implements Source. What a reference by digest leads to is checked against the digest.
@@ -54,7 +37,7 @@ func (r *registry) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byt
 }
 
 func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte, err error) {
-	err = r.ask(ctx, func(ctx context.Context) (err error) {
+	err = r.Ask(ctx, func(ctx context.Context) (err error) {
 		data, _, err = image.UnparsedInstance(r.ImageSource, d).Manifest(ctx)
 		return err
 	})
@@ -66,7 +49,7 @@ func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte,
 
 // Signatures implements Source.
 func (r *registry) Signatures(ctx context.Context) (all [][]byte, err error) {
-	err = r.ask(ctx, func(ctx context.Context) (err error) {
+	err = r.Ask(ctx, func(ctx context.Context) (err error) {
 		all, err = r.GetSignatures(ctx, nil)
 		return err
 	})
@@ -113,7 +96,7 @@ func (r *remote) open() error {
 			_ = body.Close() // only read from
 		}
 	}
-	if err = because(r.watched, err); err != nil {
+	if err = regerror.Because(r.watched, err); err != nil {
 		r.stop()
 	}
 	return err
@@ -138,8 +121,8 @@ func (r *remote) Read(p []byte) (int, error) {
 		if err == nil || err == io.EOF {
 			return 0, err
 		}
-		err = regerror.Classify(because(r.watched, err))
-		if r.err = err; r.tries >= r.from.Retries || !regerror.Passing(err) || r.ctx.Err() != nil {
+		err = regerror.Classify(regerror.Because(r.watched, err))
+		if r.err = err; r.tries >= r.from.Retries || !r.from.Passing(err) || r.ctx.Err() != nil {
 			return 0, err
 		}
 		_ = r.Close() // only read from

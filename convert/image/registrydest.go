@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"reflect"
 
 	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/docker/reference"
@@ -31,6 +32,7 @@ type remoteDestination struct {
 
 func (c *Converter) createRemote(ctx context.Context, ref types.ImageReference) (*remoteDestination, error) {
 	d := &remoteDestination{Patience: c.patience(), ref: ref, sys: cmp.Or(c.o.DestinationSys, c.o.Sys), seen: c.seen, also: c.o.AdditionalTags}
+	d.Limited = true
 	err := d.Retry(ctx, func() (err error) {
 		d.ImageDestination, err = ref.NewImageDestination(ctx, d.sys)
 		return err
@@ -44,12 +46,21 @@ func (d *remoteDestination) near(src types.ImageReference, blob digest.Digest) {
 		return
 	}
 	name := src.DockerReference()
+	// The library mounts only what it knows a compression of, and takes that from its own copies only. Any will do: blobs are used as they
+	// are here. The type of the note is internal to it.
+	if note := reflect.ValueOf(d.seen).MethodByName("RecordDigestCompressorData"); note.IsValid() && note.Type().NumIn() == 2 {
+		data := reflect.New(note.Type().In(1)).Elem()
+		if data.Kind() == reflect.Struct && data.FieldByName("BaseVariantCompressor").Kind() == reflect.String {
+			data.FieldByName("BaseVariantCompressor").SetString("uncompressed")
+			note.Call([]reflect.Value{reflect.ValueOf(blob), data})
+		}
+	}
 	d.seen.RecordKnownLocation(src.Transport(), types.BICTransportScope{Opaque: reference.Domain(name)}, blob, types.BICLocationReference{Opaque: name.Name()})
 }
 
 // Has implements Destination.
 func (d *remoteDestination) Has(ctx context.Context, blob digest.Digest, size int64) (there bool, err error) {
-	err = d.Retry(ctx, func() error {
+	err = d.Ask(ctx, func(ctx context.Context) error {
 		var info types.BlobInfo
 		there, info, err = d.TryReusingBlob(ctx, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
 		if err == nil && there && size >= 0 && info.Size >= 0 && info.Size != size {
@@ -82,7 +93,7 @@ func (d *remoteDestination) Put(ctx context.Context, blob digest.Digest, size in
 	ctx, alive, stop := d.Watch(ctx)
 	defer stop()
 	info, err := d.PutBlob(ctx, &lively{r, alive}, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
-	if err = regerror.Classify(because(ctx, err)); err != nil {
+	if err = regerror.Classify(regerror.Because(ctx, err)); err != nil {
 		return "", 0, pushError{kimg.Wrap(label(d.ref), err)}
 	}
 	return info.Digest, info.Size, nil
@@ -102,20 +113,20 @@ func (l *lively) Read(p []byte) (int, error) {
 
 // PutManifest implements indexDestination.
 func (d *remoteDestination) PutManifest(ctx context.Context, instance digest.Digest, manifest []byte) error {
-	err := d.Retry(ctx, func() error { return d.ImageDestination.PutManifest(ctx, manifest, &instance) })
+	err := d.Ask(ctx, func(ctx context.Context) error { return d.ImageDestination.PutManifest(ctx, manifest, &instance) })
 	return kimg.Wrap(label(d.ref), err)
 }
 
 // Commit implements Destination. Additional tags come after the name, and signatures last.
 func (d *remoteDestination) Commit(ctx context.Context, manifest []byte, _ string) error {
-	err := d.Retry(ctx, func() error { return d.ImageDestination.PutManifest(ctx, manifest, nil) })
+	err := d.Ask(ctx, func(ctx context.Context) error { return d.ImageDestination.PutManifest(ctx, manifest, nil) })
 	for _, tag := range d.also {
 		if err == nil {
 			err = d.name(ctx, manifest, tag)
 		}
 	}
 	if err == nil && len(d.signs) > 0 {
-		err = d.Retry(ctx, func() error { return d.PutSignatures(ctx, d.signs, nil) })
+		err = d.Ask(ctx, func(ctx context.Context) error { return d.PutSignatures(ctx, d.signs, nil) })
 	}
 	if err == nil {
 		err = d.ImageDestination.Commit(ctx, image.UnparsedInstance(nothing{ref: d.ref}, nil))
@@ -133,7 +144,7 @@ func (d *remoteDestination) name(ctx context.Context, manifest []byte, tag strin
 	if err != nil {
 		return err
 	}
-	return kimg.Wrap(tag, d.Retry(ctx, func() error {
+	return kimg.Wrap(tag, d.Ask(ctx, func(ctx context.Context) error {
 		to, err := ref.NewImageDestination(ctx, d.sys)
 		if err != nil {
 			return err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/regerror"
 )
 
 // Documents are what an image is, without its layers.
@@ -86,10 +85,5 @@ func (c *Converter) remote(ctx context.Context, ref types.ImageReference, do fun
 	if ref.Transport().Name() != transportDocker {
 		return kimg.Errorf(kimg.ErrUnsupported, label(ref), "not in a registry")
 	}
-	p := c.patience()
-	return kimg.Wrap(label(ref), p.Retry(ctx, func() error {
-		ctx, _, stop := p.Watch(ctx)
-		defer stop()
-		return regerror.Classify(because(ctx, do(ctx)))
-	}))
+	return kimg.Wrap(label(ref), c.patience().Ask(ctx, do))
 }

@@ -23,6 +23,7 @@ type Patience struct {
 	Retries int           // after the first attempt
 	Pause   time.Duration // before the first of them; each is twice as long as the one before, ± 20 %
 	Idle    time.Duration // without a byte
+	Limited bool          // what is refused with 429 is tried again here: the library does not when something is sent
 	Logger  *slog.Logger
 }
 
@@ -30,13 +31,30 @@ type Patience struct {
 func (p Patience) Retry(ctx context.Context, do func() error) error {
 	for n := 0; ; n++ {
 		err := Classify(do())
-		if err == nil || n >= p.Retries || !Passing(err) || context.Cause(ctx) != nil {
+		if err == nil || n >= p.Retries || !p.Passing(err) || context.Cause(ctx) != nil {
 			return err
 		}
 		if werr := p.Wait(ctx, n, err); werr != nil {
 			return werr
 		}
 	}
+}
+
+// Ask is Retry for something small: when nothing comes it has failed.
+func (p Patience) Ask(ctx context.Context, do func(context.Context) error) error {
+	return p.Retry(ctx, func() error {
+		ctx, _, stop := p.Watch(ctx)
+		defer stop()
+		return Because(ctx, do(ctx))
+	})
+}
+
+// Because returns what ended a context, when that made something fail.
+func Because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // Wait waits before retry n, counted from 0.
@@ -65,7 +83,7 @@ type idle struct{ time.Duration }
 func (i idle) Error() string { return "nothing came for " + i.Duration.String() }
 
 // Passing tells whether a failure may be over when the same is tried again: a server in trouble, a connection that broke.
-func Passing(err error) bool {
+func (p Patience) Passing(err error) bool {
 	var status docker.UnexpectedHTTPStatusError
 	var no net.Error
 	var nothing idle
@@ -75,6 +93,8 @@ func Passing(err error) bool {
 	case errors.As(err, &nothing), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.As(err, &no) && no.Timeout():
 		return true
+	case kimg.ClassOf(err) == kimg.ErrRateLimit:
+		return p.Limited
 	case kimg.ClassOf(err) != kimg.ErrNetwork:
 		return false
 	}

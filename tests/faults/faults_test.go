@@ -1,0 +1,358 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containers/image/v5/types"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert/image"
+	"github.com/kimg/kimg/internal/testimage"
+)
+
+// An image with two layers, the same for every scenario.
+var sample = testimage.NewImage(61, testimage.ImageOptions{Layers: 2, Gzip: true})
+
+// full returns a registry that has the sample as app:1.
+func full() *Registry {
+	s := &Registry{}
+	s.PutManifest("app", "1", sample.Manifest, sample.ManifestType)
+	s.PutBlob("app", sample.Config)
+	for _, l := range sample.Layers {
+		s.PutBlob("app", l.Blob)
+	}
+	return s
+}
+
+// serve starts a registry and returns its host and port. Connections that a test left open are broken.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	s.Config.ErrorLog = nil
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// system is what the image library is told: nothing of this machine.
+func system(t *testing.T) *types.SystemContext {
+	t.Helper()
+	policy := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &types.SystemContext{
+		SignaturePolicyPath: policy, AuthFilePath: filepath.Join(t.TempDir(), "auth.json"), SystemRegistriesConfPath: "/dev/null",
+		RegistriesDirPath: "/nonexistent", DockerInsecureSkipTLSVerify: types.OptionalBoolTrue,
+	}
+}
+
+func copyImage(t *testing.T, o image.Options, src, dst string) (image.Result, error) {
+	t.Helper()
+	o.Keep, o.NoSync, o.Jobs, o.RetryPause = true, true, 1, time.Millisecond
+	if o.Sys == nil {
+		o.Sys = system(t)
+	}
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = 300 * time.Millisecond
+	}
+	from, err := image.Parse(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := image.Parse(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := image.New(o)
+	defer c.Close()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	return c.Convert(ctx, from, to)
+}
+
+// A scenario is one thing that goes wrong; want is the class in the end, empty for success.
+type scenario struct {
+	name  string
+	fault Fault
+	want  kimg.Class
+}
+
+func flip(data []byte) []byte {
+	out := bytes.Clone(data)
+	out[len(out)/2] ^= 1
+	return out
+}
+
+var pulls = []scenario{
+	{"ping 500 once", Fault{Kind: "ping", Times: 1, Do: Status(500, "")}, ""},
+	{"ping 503 for ever", Fault{Kind: "ping", Do: Status(503, "")}, kimg.ErrNetwork},
+	{"ping reset once", Fault{Kind: "ping", Times: 1, Do: Reset}, ""},
+	{"ping silent", Fault{Kind: "ping", Do: Silence}, kimg.ErrNetwork},
+	{"manifest 500 twice", Fault{Kind: "manifest", Times: 2, Do: Status(500, "UNKNOWN")}, ""},
+	{"manifest 502 once", Fault{Kind: "manifest", Times: 1, Do: Status(502, "")}, ""},
+	{"manifest 503 once", Fault{Kind: "manifest", Times: 1, Do: Status(503, "UNAVAILABLE")}, ""},
+	{"manifest 504 for ever", Fault{Kind: "manifest", Do: Status(504, "")}, kimg.ErrNetwork},
+	{"manifest 404", Fault{Kind: "manifest", Do: Status(404, "MANIFEST_UNKNOWN")}, kimg.ErrNotFound},
+	{"manifest 401", Fault{Kind: "manifest", Do: Status(401, "UNAUTHORIZED")}, kimg.ErrAuth},
+	{"manifest 403", Fault{Kind: "manifest", Do: Status(403, "DENIED")}, kimg.ErrAuth},
+	{"manifest 400", Fault{Kind: "manifest", Do: Status(400, "")}, kimg.ErrNetwork},
+	{"manifest 429 once", Fault{Kind: "manifest", Times: 1, Do: busy}, ""},
+	{"manifest reset once", Fault{Kind: "manifest", Times: 1, Do: Reset}, ""},
+	{"manifest silent once", Fault{Kind: "manifest", Times: 1, Do: Silence}, ""},
+	{"manifest not JSON", Fault{Kind: "manifest", Do: Other(func([]byte) []byte { return []byte("<html>") })}, kimg.ErrInvalid},
+	{"manifest empty", Fault{Kind: "manifest", Do: Other(func([]byte) []byte { return nil })}, kimg.ErrInvalid},
+	{"blob 500 once", Fault{Kind: "blob", Times: 1, Do: Status(500, "")}, ""},
+	{"blob 503 for ever", Fault{Kind: "blob", Do: Status(503, "")}, kimg.ErrNetwork},
+	{"blob 404", Fault{Kind: "blob", Do: Status(404, "BLOB_UNKNOWN")}, kimg.ErrNotFound},
+	{"blob 403", Fault{Kind: "blob", Do: Status(403, "DENIED")}, kimg.ErrAuth},
+	{"blob 429 once", Fault{Kind: "blob", Times: 1, Do: busy}, ""},
+	{"blob reset once", Fault{Kind: "blob", Times: 1, Do: Reset}, ""},
+	{"layer cut once", Fault{Kind: "blob", After: 1, Times: 1, Do: Cut}, ""},
+	{"layer cut three times", Fault{Kind: "blob", After: 1, Times: 3, Do: Cut}, ""},
+	{"layer cut for ever", Fault{Kind: "blob", After: 1, Do: Cut}, kimg.ErrNetwork},
+	{"layer stalls once", Fault{Kind: "blob", After: 1, Times: 1, Do: Stall}, ""},
+	{"layer stalls for ever", Fault{Kind: "blob", After: 1, Do: Stall}, kimg.ErrNetwork},
+	{"config cut once", Fault{Kind: "blob", Times: 1, Do: Cut}, ""},
+	{"config flipped", Fault{Kind: "blob", Times: 1, Do: Other(flip)}, kimg.ErrIntegrity},
+	{"layer flipped", Fault{Kind: "blob", After: 1, Do: Other(flip)}, kimg.ErrIntegrity},
+	{"layer short", Fault{Kind: "blob", After: 1, Do: Other(func(b []byte) []byte { return b[:len(b)-1] })}, kimg.ErrIntegrity},
+	{"layer long", Fault{Kind: "blob", After: 1, Do: Other(func(b []byte) []byte { return append(bytes.Clone(b), 0) })}, kimg.ErrIntegrity},
+	{"layer empty", Fault{Kind: "blob", After: 1, Do: Other(func([]byte) []byte { return nil })}, kimg.ErrIntegrity},
+}
+
+func busy(w http.ResponseWriter, r *http.Request, data []byte) {
+	w.Header().Set("Retry-After", "1")
+	Status(429, "TOOMANYREQUESTS")(w, r, data)
+}
+
+// P4, B6: what goes wrong while an image is fetched ends well, or is one clear line, with nothing left.
+func TestPullFaults(t *testing.T) {
+	for _, c := range pulls {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := full()
+			s.Fault = &c.fault
+			dir := t.TempDir()
+			r, err := copyImage(t, image.Options{}, "docker://"+serve(t, s)+"/app:1", "oci:"+dir+"/layout:a")
+			ends(t, err, c.want)
+			if c.want == "" {
+				if r.NewDigest.String() != testimage.Digest(sample.Manifest) {
+					t.Errorf("%+v", r)
+				}
+				return
+			}
+			if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
+				t.Errorf("%v is left, %v", names, err)
+			}
+		})
+	}
+}
+
+// ends checks how a scenario ended.
+func ends(t *testing.T, err error, want kimg.Class) {
+	t.Helper()
+	switch line := kimg.Line(err); {
+	case want == "" && err != nil:
+		t.Fatalf("%s: %v", kimg.ClassOf(err), err)
+	case want == "":
+	case err == nil || kimg.ClassOf(err) != want:
+		t.Fatalf("class %s and not %s: %v", kimg.ClassOf(err), want, err)
+	case len(line) > 1024 || strings.Contains(line, "\n"):
+		t.Errorf("not one line: %q", line)
+	}
+}
+
+var pushes = []scenario{
+	{"head 500 once", Fault{Kind: "head", Times: 1, Do: Status(500, "")}, ""},
+	{"head 403", Fault{Kind: "head", Do: Status(403, "")}, kimg.ErrAuth},
+	{"post 500 once", Fault{Kind: "post", Times: 1, Do: Status(500, "")}, ""},
+	{"post 403", Fault{Kind: "post", Do: Status(403, "DENIED")}, kimg.ErrAuth},
+	{"post 413", Fault{Kind: "post", Do: Status(413, "")}, kimg.ErrNetwork},
+	{"patch 503 once", Fault{Kind: "patch", Times: 1, Do: Status(503, "")}, ""},
+	{"patch reset once", Fault{Kind: "patch", Times: 1, Do: Reset}, ""},
+	{"patch reset for ever", Fault{Kind: "patch", Do: Reset}, kimg.ErrNetwork},
+	{"put 502 once", Fault{Kind: "put", Times: 1, Do: Status(502, "")}, ""},
+	{"put refuses the digest", Fault{Kind: "put", Do: Status(400, "DIGEST_INVALID")}, kimg.ErrNetwork},
+	{"publish 500 once", Fault{Kind: "publish", Times: 1, Do: Status(500, "")}, ""},
+	{"publish 429 once", Fault{Kind: "publish", Times: 1, Do: busy}, ""},
+	{"publish 403", Fault{Kind: "publish", Do: Status(403, "DENIED")}, kimg.ErrAuth},
+	{"publish refused", Fault{Kind: "publish", Do: Status(400, "MANIFEST_INVALID")}, kimg.ErrNetwork},
+	{"publish silent once", Fault{Kind: "publish", Times: 1, Do: Silence}, ""},
+}
+
+// What goes wrong while an image is sent ends well, or is one clear line, and no tag appears.
+func TestPushFaults(t *testing.T) {
+	dir := t.TempDir()
+	if err := sample.WriteOCI(dir, "a"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range pushes {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := &Registry{Fault: &c.fault}
+			_, err := copyImage(t, image.Options{AdditionalTags: []string{"2"}}, "oci:"+dir+":a", "docker://"+serve(t, s)+"/app:1")
+			ends(t, err, c.want)
+			for _, tag := range []string{"1", "2"} {
+				if got := s.Manifest("app", tag); (got != nil) != (c.want == "") || got != nil && !bytes.Equal(got, sample.Manifest) {
+					t.Errorf("app:%s is %.40q", tag, got)
+				}
+			}
+		})
+	}
+}
+
+// A second copy sends and reads no blob; a copy to another repository mounts them; where that cannot be, they are sent.
+func TestNothingTwice(t *testing.T) {
+	for _, noMount := range []bool{false, true} {
+		s := full()
+		s.NoMount = noMount
+		host := serve(t, s)
+		for n, to := range []string{"other", "other", "app"} {
+			s.Asked()
+			if _, err := copyImage(t, image.Options{PreserveDigests: true}, "docker://"+host+"/app:1", "docker://"+host+"/"+to+":2"); err != nil {
+				t.Fatal(err)
+			}
+			kinds := map[string]int{}
+			for _, q := range s.Asked() {
+				if strings.Contains(q.Path, testimage.Digest(sample.Config)) && q.Kind == "blob" {
+					continue // the configuration is looked at
+				}
+				kinds[q.Kind]++
+			}
+			sent := n == 0 && noMount
+			if (kinds["patch"] > 0) != sent || (kinds["blob"] > 0) != sent || n == 0 && !noMount && kinds["mount"] == 0 {
+				t.Errorf("mounts refused: %v, copy %d: %v", noMount, n, kinds)
+			}
+		}
+	}
+}
+
+// B9: logins go where they belong: basic, by token, from a file, wrong ones.
+func TestLogins(t *testing.T) {
+	for _, token := range []bool{false, true} {
+		s := full()
+		s.User, s.Token = "me:secret", token
+		host := serve(t, s)
+		sys := system(t)
+		for n, c := range []struct {
+			login func()
+			want  kimg.Class
+		}{
+			{func() {}, kimg.ErrAuth},
+			{func() { sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "wrong"} }, kimg.ErrAuth},
+			{func() { sys.DockerAuthConfig.Password = "secret" }, ""},
+			{func() {
+				sys.DockerAuthConfig = nil
+				text := fmt.Sprintf(`{"auths":{"other.example":{"auth":"eDp5"},%q:{"auth":"bWU6c2VjcmV0"}}}`, host)
+				if err := os.WriteFile(sys.AuthFilePath, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}, ""},
+		} {
+			c.login()
+			_, err := copyImage(t, image.Options{Sys: sys}, "docker://"+host+"/app:1", fmt.Sprintf("dir:%s/%d", t.TempDir(), n))
+			ends(t, err, c.want)
+			if err != nil && strings.Contains(err.Error(), "wrong") {
+				t.Errorf("the password is in %v", err)
+			}
+		}
+	}
+}
+
+// P8: where a registry sends blobs to never sees a login, whether it has them or not.
+func TestRedirects(t *testing.T) {
+	for _, token := range []bool{false, true} {
+		for _, there := range []bool{true, false} {
+			other := &Registry{}
+			if there {
+				other = full()
+			}
+			_, port, _ := strings.Cut(serve(t, other), ":")
+			s := full()
+			s.User, s.Token, s.Elsewhere = "me:secret", token, "http://localhost:"+port
+			sys := system(t)
+			sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
+			_, err := copyImage(t, image.Options{Sys: sys}, "docker://"+serve(t, s)+"/app:1", "dir:"+t.TempDir()+"/x")
+			want := kimg.Class("")
+			if !there {
+				want = kimg.ErrNotFound
+			}
+			ends(t, err, want)
+			asked := other.Asked()
+			if len(asked) == 0 || slices.ContainsFunc(asked, func(q Request) bool { return q.Authorization != "" }) {
+				t.Errorf("the other host saw %+v", asked)
+			}
+		}
+	}
+}
+
+// B8: a mirror of registries.conf is asked first, and the registry when the mirror is in trouble.
+func TestMirrors(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		mirror, s := full(), full()
+		if broken {
+			mirror.Fault = &Fault{Kind: "manifest", Do: Status(404, "MANIFEST_UNKNOWN")}
+		}
+		host := serve(t, s)
+		sys := system(t)
+		sys.SystemRegistriesConfPath = filepath.Join(t.TempDir(), "registries.conf")
+		text := fmt.Sprintf("[[registry]]\nlocation = %q\n[[registry.mirror]]\nlocation = %q\ninsecure = true\n", host, serve(t, mirror))
+		if err := os.WriteFile(sys.SystemRegistriesConfPath, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := copyImage(t, image.Options{Sys: sys}, "docker://"+host+"/app:1", "dir:"+t.TempDir()+"/x"); err != nil {
+			t.Fatal(err)
+		}
+		if fromMirror := len(s.Asked()) == 0; fromMirror == broken || len(mirror.Asked()) == 0 {
+			t.Errorf("broken: %v, from the mirror: %v", broken, fromMirror)
+		}
+	}
+}
+
+// Every side has TLS of its own: an unknown certificate is class tls, and no login is sent to whoever has it.
+func TestTLS(t *testing.T) {
+	s := full()
+	server := httptest.NewTLSServer(s)
+	t.Cleanup(server.Close)
+	sys := system(t)
+	sys.DockerInsecureSkipTLSVerify, sys.DockerAuthConfig = types.OptionalBoolFalse, &types.DockerAuthConfig{Username: "me", Password: "secret"}
+	src := "docker://" + strings.TrimPrefix(server.URL, "https://") + "/app:1"
+	_, err := copyImage(t, image.Options{Sys: sys}, src, "dir:"+t.TempDir()+"/x")
+	ends(t, err, kimg.ErrTLS)
+	if asked := s.Asked(); len(asked) > 0 {
+		t.Errorf("%+v", asked)
+	}
+	dst := &Registry{}
+	sys.DockerInsecureSkipTLSVerify = types.OptionalBoolTrue
+	strict := *sys
+	strict.DockerInsecureSkipTLSVerify = types.OptionalBoolFalse
+	_, err = copyImage(t, image.Options{Sys: sys, DestinationSys: &strict}, src, "docker://"+serve(t, dst)+"/app:1")
+	ends(t, err, kimg.ErrNetwork) // it does not speak TLS
+	if _, err = copyImage(t, image.Options{Sys: sys}, src, "docker://"+serve(t, dst)+"/app:1"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A policy that rejects refuses before a blob is asked for.
+func TestPolicy(t *testing.T) {
+	s := full()
+	sys := system(t)
+	if err := os.WriteFile(sys.SignaturePolicyPath, []byte(`{"default":[{"type":"reject"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := copyImage(t, image.Options{Sys: sys}, "docker://"+serve(t, s)+"/app:1", "dir:"+t.TempDir()+"/x")
+	ends(t, err, kimg.ErrDenied)
+	if slices.ContainsFunc(s.Asked(), func(q Request) bool { return q.Kind == "blob" }) {
+		t.Error("a blob was asked for")
+	}
+}

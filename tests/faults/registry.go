@@ -1,0 +1,325 @@
+// Package faults is a registry that does wrong what registries, proxies and networks do wrong, and tests that hold what happens then.
+package faults
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Registry is a registry in memory with one level of repository names. Its fields are set before it serves.
+type Registry struct {
+	Fault     *Fault
+	User      string // user:password; empty: nobody has to log in
+	Token     bool   // logins are for a token server, at /token, and not for the registry
+	Elsewhere string // where GET of blobs is sent to, a URL; empty: nowhere
+	NoMount   bool
+
+	mu        sync.Mutex
+	manifests map[string]document // repository@digest or repository:tag
+	blobs     map[string][]byte   // repository@digest
+	uploads   map[string][]byte
+	asked     []Request
+	hits      int
+}
+
+type document struct {
+	data      []byte
+	mediaType string
+}
+
+// Request is one that came.
+type Request struct {
+	Method, Path, Kind string // the kinds: ping, token, manifest, blob, head, mount, post, patch, put, publish, tags, delete
+	Authorization      string
+	Range              string
+	Received           int // bytes of its body
+}
+
+// Fault is what goes wrong, with requests of one kind, after some of them went well, and for how many of them.
+type Fault struct {
+	Kind         string
+	After, Times int // Times 0: for ever
+	Do           func(w http.ResponseWriter, r *http.Request, body []byte)
+}
+
+// Digest is that of some bytes.
+func Digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// PutManifest puts a manifest there by its digest, and under a tag unless that is empty.
+func (s *Registry) PutManifest(repo, tag string, data []byte, mediaType string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.manifests == nil {
+		s.manifests = map[string]document{}
+	}
+	s.manifests[repo+"@"+Digest(data)] = document{data, mediaType}
+	if tag != "" {
+		s.manifests[repo+":"+tag] = document{data, mediaType}
+	}
+}
+
+// PutBlob puts a blob there.
+func (s *Registry) PutBlob(repo string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putBlob(repo, Digest(data), data)
+}
+
+func (s *Registry) putBlob(repo, digest string, data []byte) {
+	if s.blobs == nil {
+		s.blobs = map[string][]byte{}
+	}
+	s.blobs[repo+"@"+digest] = data
+}
+
+// Manifest is what a tag or a digest of a repository leads to; nil: nothing.
+func (s *Registry) Manifest(repo, name string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.manifest(repo, name).data
+}
+
+func (s *Registry) manifest(repo, name string) document {
+	if strings.Contains(name, ":") {
+		return s.manifests[repo+"@"+name]
+	}
+	return s.manifests[repo+":"+name]
+}
+
+// Asked are the requests that came since it was asked last.
+func (s *Registry) Asked() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.asked
+	s.asked = nil
+	return all
+}
+
+// Names are the tags of everything that is there.
+func (s *Registry) Names() (all []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.manifests {
+		if !strings.Contains(name, "@") {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	repo, what, name := split(r.URL.Path)
+	q := Request{Method: r.Method, Path: r.URL.String(), Kind: kind(r, what, name), Authorization: r.Header.Get("Authorization"), Range: r.Header.Get("Range")}
+	var f *Fault
+	s.mu.Lock()
+	if s.Fault != nil && s.Fault.Kind == q.Kind {
+		s.hits++
+		if n := s.hits - s.Fault.After; n > 0 && (s.Fault.Times == 0 || n <= s.Fault.Times) {
+			f = s.Fault
+		}
+	}
+	s.mu.Unlock()
+	body := []byte(nil)
+	if f == nil || q.Kind != "patch" {
+		body, _ = io.ReadAll(r.Body)
+	}
+	q.Received = len(body)
+	s.mu.Lock()
+	s.asked = append(s.asked, q)
+	data := s.blobs[repo+"@"+name]
+	s.mu.Unlock()
+	switch {
+	case f != nil:
+		f.Do(w, r, data)
+	case !s.allowed(w, r, q.Kind):
+	default:
+		s.answer(w, r, q.Kind, repo, name, body)
+	}
+}
+
+// split takes /v2/REPO/WHAT/NAME apart.
+func split(path string) (repo, what, name string) {
+	parts := strings.SplitN(strings.TrimPrefix(path, "/v2/"), "/", 3)
+	for len(parts) < 3 {
+		parts = append(parts, "")
+	}
+	return parts[0], parts[1], parts[2]
+}
+
+func kind(r *http.Request, what, name string) string {
+	switch {
+	case r.URL.Path == "/v2/":
+		return "ping"
+	case r.URL.Path == "/token":
+		return "token"
+	case r.Method == "DELETE":
+		return "delete"
+	case what == "tags":
+		return "tags"
+	case what == "manifests" && r.Method == "PUT":
+		return "publish"
+	case what == "manifests":
+		return "manifest"
+	case what == "blobs" && r.Method == "POST" && r.URL.Query().Get("mount") != "":
+		return "mount"
+	case strings.HasPrefix(name, "uploads/"):
+		return strings.ToLower(r.Method)
+	case r.Method == "HEAD":
+		return "head"
+	}
+	return "blob"
+}
+
+// token is what the token server gives out.
+const token = "abracadabra"
+
+// allowed looks at the login of a request, and answers those without a good one.
+func (s *Registry) allowed(w http.ResponseWriter, r *http.Request, kind string) bool {
+	if s.User == "" {
+		return true
+	}
+	user, password, _ := r.BasicAuth()
+	basic := user+":"+password == s.User
+	switch {
+	case kind == "token":
+		if basic {
+			_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "expires_in": 300})
+			return false
+		}
+	case s.Token && r.Header.Get("Authorization") == "Bearer "+token, !s.Token && basic:
+		return true
+	}
+	challenge := `Basic realm="faults"`
+	if s.Token {
+		challenge = fmt.Sprintf(`Bearer realm="http://%s/token",service="faults"`, r.Host)
+	}
+	w.Header().Set("WWW-Authenticate", challenge)
+	Status(http.StatusUnauthorized, "UNAUTHORIZED")(w, r, nil)
+	return false
+}
+
+func (s *Registry) answer(w http.ResponseWriter, r *http.Request, kind, repo, name string, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch kind {
+	case "ping":
+	case "manifest":
+		m := s.manifest(repo, name)
+		if m.data == nil {
+			Status(http.StatusNotFound, "MANIFEST_UNKNOWN")(w, r, nil)
+			return
+		}
+		w.Header().Set("Content-Type", m.mediaType)
+		_, _ = w.Write(m.data)
+	case "head", "blob":
+		data, ok := s.blobs[repo+"@"+name]
+		switch {
+		case !ok:
+			Status(http.StatusNotFound, "BLOB_UNKNOWN")(w, r, nil)
+		case kind == "blob" && s.Elsewhere != "":
+			http.Redirect(w, r, s.Elsewhere+r.URL.Path, http.StatusTemporaryRedirect)
+		default:
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(data)))
+		}
+	case "mount":
+		if data, ok := s.blobs[r.URL.Query().Get("from")+"@"+r.URL.Query().Get("mount")]; ok && !s.NoMount {
+			s.putBlob(repo, r.URL.Query().Get("mount"), data)
+			w.WriteHeader(http.StatusCreated)
+			return
+		}
+		fallthrough
+	case "post":
+		if s.uploads == nil {
+			s.uploads = map[string][]byte{}
+		}
+		id := strconv.Itoa(len(s.uploads))
+		s.uploads[id] = nil
+		s.continued(w, repo, id)
+	case "patch":
+		id := strings.TrimPrefix(name, "uploads/")
+		s.uploads[id] = append(s.uploads[id], body...)
+		s.continued(w, repo, id)
+	case "put":
+		data := append(s.uploads[strings.TrimPrefix(name, "uploads/")], body...)
+		want := r.URL.Query().Get("digest")
+		if Digest(data) != want {
+			Status(http.StatusBadRequest, "DIGEST_INVALID")(w, r, nil)
+			return
+		}
+		s.putBlob(repo, want, data)
+		w.WriteHeader(http.StatusCreated)
+	case "publish":
+		if s.manifests == nil {
+			s.manifests = map[string]document{}
+		}
+		m := document{body, r.Header.Get("Content-Type")}
+		s.manifests[repo+"@"+Digest(body)] = m
+		if !strings.Contains(name, ":") {
+			s.manifests[repo+":"+name] = m
+		}
+		w.WriteHeader(http.StatusCreated)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (s *Registry) continued(w http.ResponseWriter, repo, id string) {
+	w.Header().Set("Location", "/v2/"+repo+"/blobs/uploads/"+id)
+	w.Header().Set("Range", "0-0")
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// Status answers with a status and an error as registries write it.
+func Status(code int, id string) func(http.ResponseWriter, *http.Request, []byte) {
+	return func(w http.ResponseWriter, _ *http.Request, _ []byte) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		if id != "" {
+			_, _ = fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"as it was asked for"}]}`, id)
+		}
+	}
+}
+
+// Reset breaks the connection before there is an answer.
+func Reset(http.ResponseWriter, *http.Request, []byte) { panic(http.ErrAbortHandler) }
+
+// Cut answers with half of what was asked for and breaks the connection.
+func Cut(w http.ResponseWriter, _ *http.Request, data []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(max(len(data), 2)))
+	_, _ = w.Write(data[:len(data)/2])
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// Stall answers with half of what was asked for and then with nothing.
+func Stall(w http.ResponseWriter, r *http.Request, data []byte) {
+	w.Header().Set("Content-Length", strconv.Itoa(max(len(data), 2)))
+	_, _ = w.Write(data[:len(data)/2])
+	_ = http.NewResponseController(w).Flush()
+	Silence(w, r, data)
+}
+
+// Silence does not answer.
+func Silence(_ http.ResponseWriter, r *http.Request, _ []byte) {
+	select {
+	case <-r.Context().Done():
+	case <-time.After(20 * time.Second):
+	}
+}
+
+// Other answers with something else than was asked for.
+func Other(change func([]byte) []byte) func(http.ResponseWriter, *http.Request, []byte) {
+	return func(w http.ResponseWriter, _ *http.Request, data []byte) { _, _ = w.Write(change(data)) }
+}

@@ -1,0 +1,139 @@
+//go:build interop
+
+package interop
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/kimg/kimg/internal/testenv"
+	"github.com/kimg/kimg/internal/testimage"
+	"github.com/kimg/kimg/tests/lab"
+)
+
+// counter stands before a registry and counts the bytes of blobs in both directions.
+type counter struct {
+	http.Handler
+	mu       sync.Mutex
+	up, down int64
+}
+
+func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.Contains(r.URL.Path, "/blobs/") {
+		c.mu.Lock()
+		c.up += max(r.ContentLength, 0)
+		if r.ContentLength < 0 {
+			c.up += 1 << 30 // sent in pieces: a layer
+		}
+		c.mu.Unlock()
+		w = &countedWriter{w, c}
+	}
+	c.Handler.ServeHTTP(w, r)
+}
+
+type countedWriter struct {
+	http.ResponseWriter
+	c *counter
+}
+
+func (c *countedWriter) Write(p []byte) (int, error) {
+	c.c.mu.Lock()
+	c.c.down += int64(len(p))
+	c.c.mu.Unlock()
+	return c.ResponseWriter.Write(p)
+}
+
+// take returns what was counted since it was taken last.
+func (c *counter) take() (up, down int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	up, down, c.up, c.down = c.up, c.down, 0, 0
+	return up, down
+}
+
+func countedRegistry(t *testing.T) (string, *counter) {
+	t.Helper()
+	u, err := url.Parse("http://" + lab.Registry(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u); r.Out.Host = r.In.Host }}
+	c := &counter{Handler: proxy}
+	s := httptest.NewServer(c)
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://"), c
+}
+
+// B4, B14, pain 8: what is pulled and pushed keeps its digest, an index with all it has; podman and skopeo read it; the second push
+// sends and reads nothing, and one of a changed image only the new layer.
+func TestRegistryRoundTrip(t *testing.T) {
+	testenv.Root(t)
+	testenv.Need(t, "skopeo", "podman")
+	dir := lab.TempDir(t)
+	addr, count := countedRegistry(t)
+	other, _ := countedRegistry(t)
+	lay := filepath.Join(dir, "lay")
+	var entries []string
+	for i, arch := range []string{"amd64", "arm64"} {
+		img := testimage.NewImage(uint64(70+i), testimage.ImageOptions{Layers: 2, Gzip: true, Change: func(c map[string]any) { c["architecture"] = arch }})
+		if err := img.WriteOCI(lay, arch); err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}}`,
+			img.ManifestType, testimage.Digest(img.Manifest), len(img.Manifest), arch))
+	}
+	index := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[` + strings.Join(entries, ",") + `],"annotations":{"a":"b"}}`)
+	digest := testimage.Digest(index)
+	blob := filepath.Join(lay, "blobs", "sha256", digest[7:])
+	top := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.index.v1+json","digest":%q,"size":%d,"annotations":{"org.opencontainers.image.ref.name":"all"}}]}`, digest, len(index))
+	for name, data := range map[string][]byte{blob: index, filepath.Join(lay, "index.json"): []byte(top)} {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := lab.NewStore(t, filepath.Join(dir, "store"))
+	is := func(what, got string) {
+		t.Helper()
+		if strings.TrimSpace(got) != digest {
+			t.Errorf("%s: %s and not %s", what, got, digest)
+		}
+	}
+	is("copy", s.Kimg("copy", "--all", "--tls-verify=false", "oci:"+lay+":all", "docker://"+addr+"/app:1"))
+	s.Kimg("pull", "--all", "--keep-blobs", "--tls-verify=false", addr+"/app:1")
+	is("push elsewhere", s.Kimg("push", "--all", "--preserve-digests", "--tls-verify=false", addr+"/app:1", other+"/app:1"))
+	is("skopeo", testimage.Digest(bytes.TrimSpace([]byte(lab.Skopeo(t, "inspect", "--raw", "--tls-verify=false", "docker://"+other+"/app:1")))))
+	s.Peer("podman", "pull", "-q", "--tls-verify=false", other+"/app:1")
+
+	count.take()
+	is("push again", s.Kimg("push", "--all", "--preserve-digests", "--tls-verify=false", addr+"/app:1"))
+	if up, down := count.take(); up > 0 || down > 0 {
+		t.Errorf("the second push sent %d bytes of blobs and read %d", up, down)
+	}
+	// A changed image: only its layer is sent.
+	c := strings.TrimSpace(s.Kimg("from", "--pull", "never", addr+"/app:1"))
+	s.Kimg("add", c, lay+"/index.json", "/added")
+	s.Kimg("commit", c, addr+"/app:2")
+	s.Kimg("push", "--tls-verify=false", addr+"/app:2")
+	up, down := count.take()
+	if up < 1<<30 || up > 3<<30 || down > 0 { // one layer and one configuration, each in pieces
+		t.Errorf("the push of a changed image sent %d bytes of blobs and read %d", up, down)
+	}
+	s.Kimg("push", "--tls-verify=false", addr+"/app:2")
+	if up, down := count.take(); up > 0 || down > 0 {
+		t.Errorf("its second push sent %d bytes and read %d", up, down)
+	}
+	if tags := s.Kimg("list-tags", "--tls-verify=false", addr+"/app"); tags != "1\n2\n" {
+		t.Errorf("tags %q", tags)
+	}
+	lab.Skopeo(t, "copy", "-q", "--src-tls-verify=false", "docker://"+addr+"/app:2", "dir:"+dir+"/skopeo")
+	s.CheckClean()
+}
