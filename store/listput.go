@@ -143,7 +143,7 @@ func (s *Store) reference(id string) string {
 
 // dataKey is where a list keeps a document: a manifest where containers/image looks for it.
 func dataKey(v convert.IndexView, d digest.Digest) string {
-	if slices.ContainsFunc(v.Manifests, func(m ispec.Descriptor) bool { return m.Digest == d }) {
+	if slices.ContainsFunc(v.Manifests, func(m ispec.Descriptor) bool { return m.Digest == d && convert.IsManifest(m) }) {
 		return manifestKey(d)
 	}
 	return d.String()

@@ -5,12 +5,14 @@ import (
 	"context"
 	"io"
 	"os"
+	"os/signal"
 	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg/commit"
 	convertimage "github.com/kimg/kimg/convert/image"
@@ -105,6 +107,7 @@ func (o *saveOptions) run(ctx context.Context, st *store.Store, refs []string) e
 // write writes the archive where the user wants it.
 func (o *saveOptions) write(write func(io.Writer) error) error {
 	if o.toStdout() {
+		signal.Ignore(unix.SIGPIPE) // a reader that goes away is an error, and leaves no lease behind
 		return write(o.stdout)
 	}
 	file, err := newResultFile(o.file, 0, mayReplace)

@@ -316,6 +316,26 @@ func TestLoadOtherSystem(t *testing.T) {
 	}
 }
 
+// TestLoadBareBlob: an index may name what is not even a manifest.
+func TestLoadBareBlob(t *testing.T) {
+	dir, text := t.TempDir(), []byte("any text")
+	img := testimage.NewImage(90, testimage.ImageOptions{Change: func(c map[string]any) { c["architecture"] = runtime.GOARCH }})
+	check(t, img.WriteOCI(dir, "x"))
+	index := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}},{"mediaType":"text/plain","digest":%q,"size":%d}]}`,
+		ispec.MediaTypeImageIndex, img.ManifestType, testimage.Digest(img.Manifest), len(img.Manifest), runtime.GOARCH, testimage.Digest(text), len(text))
+	for _, data := range [][]byte{index, text} {
+		check(t, os.WriteFile(layoutBlob(dir, testimage.Digest(data)), data, 0o644))
+	}
+	check(t, os.WriteFile(dir+"/index.json", fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"org.opencontainers.image.ref.name":"a"}}]}`, ispec.MediaTypeImageIndex, testimage.Digest(index), len(index)), 0o644))
+	st := newStore(t)
+	_, err := converter(t, on(st)).Load(t.Context(), dir, LoadOptions{})
+	check(t, err)
+	data, saved := save(t, on(st), SaveOptions{}, "a")
+	if _, content := membersOf(t, data); saved[0].Partial || string(saved[0].NewDigest) != testimage.Digest(index) || string(content["blobs/sha256/"+testimage.Digest(text)[7:]]) != string(text) {
+		t.Errorf("%+v", saved)
+	}
+}
+
 // TestLoadTells: progress of layers, and a stream that ends with the context (X21, X22).
 func TestLoadTells(t *testing.T) {
 	dir := t.TempDir()

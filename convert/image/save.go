@@ -246,17 +246,14 @@ func (b *bundle) layers(ctx context.Context, j *job, p *picture) ([]moved, error
 	return all, nil
 }
 
-// write writes a layer, and checks it.
+// write writes a layer. The store has it checked by the time it comes to its end.
 func (b *bundle) write(ctx context.Context, w io.Writer, l blob) error {
 	r, _, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	v, err := streamio.NewVerifier(b.c.watch(ctx, r), l.size, l.digest)
-	if err == nil {
-		_, err = streamio.Copy(w, v)
-	}
+	_, err = streamio.Copy(w, b.c.watch(ctx, r))
 	return kimg.Wrap(l.digest.String(), err)
 }
 
