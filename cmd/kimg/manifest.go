@@ -28,8 +28,9 @@ func newManifest(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "manifest",
 		Short: "Make, change, show and send image indexes",
-		Long: `Make, change, show and send image indexes, also called manifest lists: one name for an image on many platforms. A list lies in
-the store as podman and buildah have it; kimg, podman and buildah may change it in turn. Its images may be in the store or elsewhere.`,
+		Long: `Make, change, show and send image indexes, also called manifest lists: one name for an image on many
+platforms. A list lies in the store as podman and buildah have it, and all three may change it in turn. Its images may be in
+the store or elsewhere.`,
 		Example: `  kimg manifest create app:1 app:amd64 docker://registry.example/app:arm64
   kimg manifest push app:1 docker://registry.example/app:1`,
 		Args: args(0, -1),
@@ -53,8 +54,8 @@ func newManifestCreate(o *manifestOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create [flags] LIST [IMAGE…]",
 		Short: "Make a manifest list and print its ID",
-		Long: `Make a manifest list and print its ID. IMAGE is what kimg manifest add takes. A list of Docker images is a Docker list, any other an
-OCI index.`,
+		Long: `Make a manifest list and print its ID. IMAGE is what kimg manifest add takes. A list of Docker images is a Docker list,
+any other an OCI index.`,
 		Example: "  kimg manifest create app:1\n  kimg manifest create --all app:1 docker://registry.example/app:1",
 		Args:    args(1, -1),
 		RunE: o.withStore(anyNamespace, nil, func(ctx context.Context, st *store.Store, list []string) error {
@@ -127,9 +128,9 @@ func newManifestInspect(o *manifestOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect [flags] LIST|REF",
 		Short: "Print a manifest list as JSON",
-		Long: `Print a manifest list as JSON. REF is docker://NAME, oci:PATH[:NAME] or any other place kimg copy knows; then no store is
-touched. Of what is no list the manifest is printed. --json says for each entry of a list in the store which image it is, where it is
-when it is not in the store, and what is missing of it.`,
+		Long: `Print a manifest list as JSON. REF is docker://NAME, oci:PATH[:NAME] or any other place kimg copy knows; then no store
+is touched. Of what is no list the manifest is printed. --json says for each entry of a list in the store which image it is,
+where it is when it is not in the store, and what is missing of it.`,
 		Example: "  kimg manifest inspect app:1\n  kimg manifest inspect --raw docker://registry.example/app:1 | sha256sum",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, list []string) error {
@@ -252,8 +253,8 @@ func newManifestRm(o *manifestOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm LIST…",
 		Short: "Remove manifest lists from the store",
-		Long: `Remove manifest lists from the store, as kimg rmi does, and print the ID of each. Their images stay, but for those that kimg brought
-into the store with the list and that nothing else leads to.`,
+		Long: `Remove manifest lists from the store, as kimg rmi does, and print the ID of each. Their images stay, but for those that
+kimg brought into the store with the list and that nothing else leads to.`,
 		Example: "  kimg manifest rm app:1",
 		Args:    args(1, -1),
 		RunE: o.withStore(anyNamespace, nil, func(ctx context.Context, st *store.Store, lists []string) error {

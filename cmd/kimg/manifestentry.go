@@ -83,9 +83,9 @@ func newManifestAdd(o *manifestOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add [flags] LIST IMAGE…",
 		Short: "Add images to a manifest list and print the list's ID",
-		Long: `Add images to a manifest list and print the list's ID. IMAGE is an image of the store, or docker://NAME or any other place kimg copy
-knows: of such an image only manifest and configuration are read, and the list remembers where it is. The platform is that of the
-image, unless flags say otherwise. An image that the list has already gets what the flags say.`,
+		Long: `Add images to a manifest list and print the list's ID. IMAGE is an image of the store, or docker://NAME or any other
+place kimg copy knows: of such an image only manifest and configuration are read, and the list remembers where it is. The
+platform is that of the image, unless flags say otherwise. An image that the list has already gets what the flags say.`,
 		Example: "  kimg manifest add app:1 app:amd64\n  kimg manifest add --variant v7 app:1 docker://registry.example/app:arm",
 		Args:    args(2, -1),
 		RunE: o.withStore(anyNamespace, func([]string) error { return o.entry.check() }, func(ctx context.Context, st *store.Store, list []string) error {
@@ -102,7 +102,7 @@ func newManifestAnnotate(o *manifestOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "annotate [flags] LIST IMAGE",
 		Short:   "Change what a manifest list says of an image, and print the list's ID",
-		Long:    "Change what a manifest list says of an image, and print the list's ID. IMAGE is the digest of its manifest, or an image of the store.",
+		Long:    "Change what a manifest list says of an image, and print the list's ID. IMAGE is the digest of its manifest, or an image\nof the store.",
 		Example: "  kimg manifest annotate --arch arm --variant v7 app:1 sha256:…",
 		Args:    args(2, 2),
 		RunE: o.withStore(anyNamespace, func([]string) error { return o.entry.check() }, func(ctx context.Context, st *store.Store, list []string) error {
@@ -123,8 +123,8 @@ func newManifestRemove(o *manifestOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove LIST IMAGE",
 		Short: "Take an image out of a manifest list, and print the list's ID",
-		Long: `Take an image out of a manifest list, with attestations about it, and print the list's ID. IMAGE is the digest of its manifest, or an
-image of the store, where it stays.`,
+		Long: `Take an image out of a manifest list, with attestations about it, and print the list's ID. IMAGE is the digest of its
+manifest, or an image of the store, where it stays.`,
 		Example: "  kimg manifest remove app:1 sha256:…",
 		Args:    args(2, 2),
 		RunE: o.withStore(anyNamespace, nil, func(ctx context.Context, st *store.Store, list []string) error {

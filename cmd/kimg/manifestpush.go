@@ -23,9 +23,10 @@ func newManifestPush(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push [flags] LIST [DST]",
 		Short: "Send a manifest list with its images to a registry, or anywhere else",
-		Long: `Send a manifest list with its images to DST, docker://NAME, dir:PATH, oci:PATH[:NAME] or oci-archive:FILE[:NAME], or a name in a
-registry; without DST to where its name says. Images that are not in the store go there from where they are. Prints the digest of the
-list as it is there: the same as here unless an image changes, because its layers must be compressed, or by --format.`,
+		Long: `Send a manifest list with its images to DST, docker://NAME, dir:PATH, oci:PATH[:NAME] or oci-archive:FILE[:NAME], or a
+name in a registry; without DST to where its name says. Images that are not in the store go there from where they are.
+Prints the digest of the list as it is there: the same as here unless an image changes, because its layers must be
+compressed, or by --format.`,
 		Example: `  kimg manifest push registry.example/app:1
   kimg manifest push --rm --digestfile digest app:1 docker://registry.example/app:1
   kimg manifest push --all=false app:1 docker://registry.example/app:1`,
