@@ -5,9 +5,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"hash/crc64"
 	"io"
 	"os"
 	"path/filepath"
@@ -21,8 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/atfs"
 	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/internal/streamio"
+	crc "github.com/kimg/kimg/internal/tarsplit"
 )
 
 // ExportLayer writes an image layer as the uncompressed tar it came from, byte for byte. It holds no lock while the data
@@ -46,21 +48,25 @@ func (s *Store) exportLayer(ctx context.Context, l *storage.Layer, w io.Writer) 
 	if err != nil {
 		return err
 	}
-	m := streamio.NewMeter(w)
+	m := streamio.NewSpread(w)
 	err = s.assemble(ctx, l, m)
 	again := errors.Is(err, errNoRecord)
 	if again {
 		err = s.regenerate(ctx, l, m)
 	}
+	got, werr := m.End()
+	if err == nil {
+		err = werr
+	}
 	switch {
 	case err != nil:
 		return wrap("layer "+l.ID, err)
-	case slices.Contains(wanted, m.Digest()):
+	case slices.Contains(wanted, got):
 		return nil
 	case again && !l.ReadOnly:
-		return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "the store has not kept how its tar was packed (as after a pull in parts), and packing it again gives %s instead of %s: pull the image again as a whole", m.Digest(), wanted[0])
+		return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "the store has not kept how its tar was packed (as after a pull in parts), and packing it again gives %s instead of %s: pull the image again as a whole", got, wanted[0])
 	}
-	return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "its content has digest %s, the record says %s", m.Digest(), wanted[0])
+	return kimg.Errorf(kimg.ErrIntegrity, "layer "+l.ID, "its content has digest %s, the record says %s", got, wanted[0])
 }
 
 // diffIDs returns the digests that a layer's tar may have: the one in its record. Of a layer that was pulled in parts the record has none;
@@ -163,24 +169,37 @@ func (a *assembler) entry(ctx context.Context, e *tarsplit.Entry) error {
 		return nil
 	}
 	name := e.GetName()
-	f, err := a.files.open(name)
+	fd, err := a.files.open(name)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	sum := crc64.New(tarsplit.CRCTable)
-	n, err := io.CopyBuffer(io.MultiWriter(writerOnly{a.w}, sum), io.LimitReader(streamio.WithContext(ctx, f), e.Size), a.buf)
-	if err != nil {
-		return err
+	defer unix.Close(fd)
+	sum := uint64(0)
+	for left := e.Size; left > 0; {
+		if err := check(ctx); err != nil {
+			return err
+		}
+		n, err := atfs.Read(fd, a.buf[:min(left, int64(len(a.buf)))], left)
+		if err != nil {
+			return &os.PathError{Op: "read", Path: kimg.Escape(name, 255), Err: err}
+		}
+		if n == 0 {
+			return notAsMade(name)
+		}
+		sum, left = crc.Update(sum, a.buf[:n]), left-int64(n)
+		if _, err := a.w.Write(a.buf[:n]); err != nil {
+			return err
+		}
 	}
-	if n != e.Size || !bytes.Equal(sum.Sum(nil), e.Payload) {
-		return kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not the file the layer was made with")
+	if !bytes.Equal(binary.BigEndian.AppendUint64(nil, sum), e.Payload) {
+		return notAsMade(name)
 	}
 	return nil
 }
 
-// writerOnly hides ReadFrom, which would go around the buffer.
-type writerOnly struct{ io.Writer }
+func notAsMade(name string) error {
+	return kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not the file the layer was made with")
+}
 
 // dirFiles opens the files of a layer: in its own directory, or below when it is a mapped copy of another layer.
 type dirFiles []int
@@ -206,7 +225,7 @@ func (d dirFiles) close() {
 
 // open finds a regular file. A link inside the layer is followed as the unpacking process followed it, with the layer's directory
 // as its root: never out of the layer.
-func (d dirFiles) open(name string) (*os.File, error) {
+func (d dirFiles) open(name string) (int, error) {
 	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for _, fd := range d {
 		got, err := unix.Openat2(fd, strings.TrimLeft(name, "/"), &how)
@@ -214,16 +233,16 @@ func (d dirFiles) open(name string) (*os.File, error) {
 			continue
 		}
 		if err != nil {
-			return nil, &os.PathError{Op: "open", Path: kimg.Escape(name, 255), Err: err}
+			return -1, &os.PathError{Op: "open", Path: kimg.Escape(name, 255), Err: err}
 		}
-		f := os.NewFile(uintptr(got), name)
-		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-			f.Close()
-			return nil, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not a regular file any more")
+		var st unix.Stat_t
+		if err := unix.Fstat(got, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			unix.Close(got)
+			return -1, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not a regular file any more")
 		}
-		return f, nil
+		return got, nil
 	}
-	return nil, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is missing from the layer's directory")
+	return -1, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is missing from the layer's directory")
 }
 
 // regenerate lets the library make the tar, under its own locks. Without a record the bytes can differ from the

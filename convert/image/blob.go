@@ -22,6 +22,7 @@ type blob struct {
 	layer  string        // of the store; empty: none
 	forms  []packedAs    // compressed forms of a layer of the store
 	open   func(ctx context.Context) (r io.ReadCloser, size int64, err error)
+	write  func(ctx context.Context, w io.Writer) error // the same bytes, verified when it returns nil; nil: only open gives them
 }
 
 // form is how a layer lies at a destination.

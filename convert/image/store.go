@@ -229,10 +229,9 @@ func (j *job) learnPacked(ctx context.Context, p *picture, all []moved) {
 func exported(st *store.Store, layers []store.LayerInfo) []blob {
 	blobs := make([]blob, len(layers))
 	for i, l := range layers {
-		blobs[i] = blob{layer: l.ID, digest: l.DiffID, size: l.Size, open: func(ctx context.Context) (io.ReadCloser, int64, error) {
-			return streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error {
-				return st.ExportLayer(ctx, l.ID, w)
-			}), l.Size, nil
+		write := func(ctx context.Context, w io.Writer) error { return st.ExportLayer(ctx, l.ID, w) }
+		blobs[i] = blob{layer: l.ID, digest: l.DiffID, size: l.Size, write: write, open: func(ctx context.Context) (io.ReadCloser, int64, error) {
+			return streamio.Produce(ctx, write), l.Size, nil
 		}}
 	}
 	return blobs
