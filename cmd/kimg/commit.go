@@ -90,7 +90,7 @@ With --timestamp, or SOURCE_DATE_EPOCH in the environment, the same container gi
 	f.BoolVar(&o.skipUnreadable, "skip-unreadable", false, "leave out files that cannot be read, and list them")
 	f.BoolVar(&o.force, "force", false, "commit even if the container's content may have suffered in a crash")
 	f.BoolVar(&o.pause, "pause", false, "freeze a running container while it is read")
-	f.StringVar(&o.progress, "progress", "auto", "tell on standard error how far it is, as `auto`, plain, json or none (default: bars on a terminal, else none)")
+	f.StringVar(&o.progress, "progress", "auto", progressUsage)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the ID")
 	return cmd
 }

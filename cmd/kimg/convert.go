@@ -48,9 +48,9 @@ member of a document that the new format has no place for.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.format, "format", "f", "", "`format` of the result: oci, v2s2 or v2s1 (default: what DST holds)")
-	f.StringVar(&o.dockerFields, "docker-fields", "keep", "`keep` or drop what OCI does not define in the configuration")
+	f.StringVar(&o.dockerFields, "docker-fields", "keep", "`what` to do with members of the configuration that OCI does not define: keep or drop")
 	f.BoolVar(&o.failOnLoss, "fail-on-loss", false, "refuse when anything would be lost")
-	f.StringVar(&o.emptyLayers, "empty-layers", "flag", "take layers of schema 1 for empty by their `flag` or content")
+	f.StringVar(&o.emptyLayers, "empty-layers", "flag", "take layers of schema 1 for empty by their `sign`: flag or content")
 	f.BoolVar(&o.exactDockerID, "exact-docker-id", false, "drop from old schema 1 images what Docker drops, for its image ID")
 	f.BoolVar(&o.verifyJWS, "verify-jws", false, "verify the signatures inside schema 1 manifests; refuse unsigned ones")
 	f.BoolVar(&o.proof, "proof", false, "prove that the file tree is the same before and after")

@@ -13,9 +13,11 @@ import (
 	"github.com/kimg/kimg/commit"
 )
 
+const progressUsage = "tell on standard error how far it is, in a `form`: auto (bars on a terminal, else nothing), plain, json or none"
+
 // progressFlags are the flags of commands that can take long.
 func progressFlags(f *pflag.FlagSet, form *string, quiet *bool) {
-	f.StringVar(form, "progress", "auto", "tell on standard error how far it is, as `auto`, plain, json or none (default: bars on a terminal, else none)")
+	f.StringVar(form, "progress", "auto", progressUsage)
 	f.BoolVarP(quiet, "quiet", "q", false, "no progress, unless --progress asks for it")
 }
 
