@@ -11,6 +11,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// TestSetInIndex is B31 for indexes: a descriptor with type, size and platform is appended, or takes the place of the one with its digest.
 func TestSetInIndex(t *testing.T) {
 	amd64 := &ispec.Platform{OS: "linux", Architecture: "amd64"}
 	entry := func(mediaType, of string, p *ispec.Platform) ispec.Descriptor {
