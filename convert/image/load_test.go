@@ -37,7 +37,6 @@ func storeFiles(t *testing.T, st *store.Store) []testimage.Item {
 type refuser struct {
 	st     *store.Store
 	before []testimage.Item
-	images int
 }
 
 func newRefuser(t *testing.T) *refuser {
