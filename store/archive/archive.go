@@ -13,7 +13,7 @@
 // Blobs are staged in a hidden directory beside the archive and verified while they are written, since a tar needs
 // sizes first and the same image must give the same bytes, whatever order its blobs come in. Commit writes the tar there, syncs it and
 // renames it. Close without Commit leaves nothing; what a killed process leaves is removed by the next one that writes
-// to the same directory.
+// to the same directory. A [Bundle], of many images, is written to a stream instead, without staging: its sizes are known.
 package archive
 
 import (
