@@ -14,12 +14,13 @@ import (
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/commit"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
 )
 
 // stopWithin is how soon everything of kimg's own stops when its context is cancelled.
-const stopWithin = 100 * time.Millisecond
+const stopWithin = testenv.Slower * 100 * time.Millisecond
 
 // TestCancelled cancels everything that reads a container or an image in the middle of a file of 16 GiB (which is all holes). It stops at once,
 // and leaves nothing.

@@ -15,11 +15,12 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/internal/testimage"
 )
 
 const (
-	stopWithin = 100 * time.Millisecond
+	stopWithin = testenv.Slower * 100 * time.Millisecond
 	part       = 64 << 20 // of the large file, compressed by itself
 	parts      = 256
 )

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +19,9 @@ import (
 )
 
 func TestSignalsArePassedOn(t *testing.T) {
+	hup := make(chan os.Signal, 1) // what we catch our children do not ignore, also below nohup
+	signal.Notify(hup, unix.SIGHUP)
+	defer signal.Stop(hup)
 	u := mapped(t)
 	for _, way := range ways {
 		cmd := u.command(way + "signals")
