@@ -227,7 +227,16 @@ func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, op
 	if err == nil {
 		err = failpoint.Here("layer.stage.end")
 	}
-	return staged, err
+	return staged, swept(dir, err)
+}
+
+// swept tells an error that comes of a staging directory somebody has removed: podman 4 empties them all when one of its commands
+// ends and nothing is mounted. Whoever can begins anew.
+func swept(dir string, err error) error {
+	if _, serr := os.Lstat(dir); err == nil || !errors.Is(serr, os.ErrNotExist) {
+		return err
+	}
+	return kimg.Errorf(kimg.ErrBusy, "layer", "somebody has removed the directory it was made in: %w", storage.ErrLayerUnknown)
 }
 
 // differ is a function the library calls with a directory to fill.
@@ -285,7 +294,7 @@ func (tx *Tx) make(ctx context.Context, l *StagedLayer) error {
 		ID: l.ID, ParentLayer: l.Parent, MountLabel: tx.s.mountLabel(l.Parent), LayerOptions: l.options(), DiffOutput: &out,
 	})
 	if err != nil {
-		return err
+		return swept(out.Target, err)
 	}
 	return failpoint.Here("layer.apply.end")
 }

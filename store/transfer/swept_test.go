@@ -1,0 +1,46 @@
+package transfer_test
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg/internal/testimage"
+	"github.com/kimg/kimg/store/transfer"
+)
+
+// U10: podman 4 empties the directory in which layers are made whenever one of its commands ends. What was lost is made again,
+// whether it was half made or done.
+func TestSweptByOthers(t *testing.T) {
+	img := testimage.NewImage(31, testimage.ImageOptions{Layers: 3, Gzip: true})
+	for _, when := range []string{"half made", "made"} {
+		t.Run(when, func(t *testing.T) {
+			st, src := newStore(t, "overlay"), source(img)
+			var once sync.Once
+			sweep := func() { once.Do(func() { must(t, os.RemoveAll(filepath.Join(st.root, "root/overlay/staging"))) }) }
+			ended := 0
+			o := transfer.Options{Jobs: 1, Progress: func(e transfer.Event) {
+				if !e.End.IsZero() {
+					ended++
+				}
+				if when == "made" && ended == len(img.Layers) {
+					sweep()
+				}
+			}}
+			src.opened = func(d digest.Digest) {
+				if when == "half made" && d.String() == img.Layers[2].Digest {
+					sweep()
+				}
+			}
+			r, err := pull(t, st, src, transfer.PullOptions{Names: []string{"swept"}, Options: o})
+			must(t, err)
+			for _, l := range r.Layers {
+				must(t, st.ExportLayer(t.Context(), l.ID, io.Discard))
+			}
+		})
+	}
+}
