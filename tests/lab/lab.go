@@ -145,7 +145,7 @@ func (s *Store) On(t testing.TB) *Store {
 // Unmount unmounts whatever kimg or a peer left mounted. Failures are not reported: the removal of the directory tells.
 func (s *Store) Unmount() {
 	s.Try("umount", "--all")
-	Run(s.t, s.Env, s.peer("buildah", "umount", "--all")...)
+	Run(s.t, s.Env, s.PeerArgs("buildah", "umount", "--all")...)
 	if testenv.IsRoot() {
 		Run(s.t, nil, "umount", "-q", filepath.Join(s.Root, "overlay"))
 	}
@@ -177,10 +177,11 @@ func (s *Store) In(ctr, helper string, args ...string) string {
 // Peer runs buildah or podman on the store, inside their own namespace when we are not root.
 func (s *Store) Peer(tool string, args ...string) string {
 	s.t.Helper()
-	return Must(s.t, s.Env, s.peer(tool, args...)...)
+	return Must(s.t, s.Env, s.PeerArgs(tool, args...)...)
 }
 
-func (s *Store) peer(tool string, args ...string) []string {
+// PeerArgs is the command line of buildah or podman on this store.
+func (s *Store) PeerArgs(tool string, args ...string) []string {
 	return Unshared(slices.Concat([]string{tool, "--root", s.Root, "--runroot", s.RunRoot}, s.Storage, args)...)
 }
 
