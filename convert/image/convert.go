@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"runtime"
 	"slices"
@@ -32,6 +33,9 @@ func (c *Converter) Convert(ctx context.Context, src, dst types.ImageReference) 
 	defer from.Close()
 	j := &job{Converter: c, src: src, dst: dst, from: from, at: at}
 	r, err := j.run(ctx)
+	if err == nil {
+		err = j.referrers(ctx, r)
+	}
 	for _, do := range j.after {
 		if err == nil {
 			do()
@@ -48,6 +52,8 @@ type job struct {
 	at       place
 	to       Destination // nil: the store
 	after    []func()    // to do when it is done
+	original []byte      // the source's manifest
+	signed   [][]byte    // its signatures, when the destination can have them
 }
 
 func (j *job) run(ctx context.Context) (Result, error) {
@@ -55,6 +61,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	j.original = manifest
 	lost, err := j.signatures(ctx)
 	if err != nil {
 		return Result{}, err
@@ -110,15 +117,21 @@ func (j *job) wanted() *ispec.Platform {
 
 func thisMachine() *ispec.Platform { return &ispec.Platform{OS: "linux", Architecture: runtime.GOARCH} }
 
-// signatures reports those that lie beside the manifest of a dir: image: nothing else here has a place for them. What a
-// registry keeps elsewhere stays there.
+// signatures reports those that lie beside the manifest of a dir: image: no place in the file system has one for them here. With
+// Options.Keep a registry gets them where registries.d says, with those of an image of a registry, when the manifest stays as it is.
 func (j *job) signatures(ctx context.Context) (convert.Report, error) {
-	if j.src.Transport().Name() != transportDir {
+	from, to := j.src.Transport().Name(), j.dst.Transport().Name()
+	carried := j.o.Keep && to == transportDocker
+	if from != transportDir && !(from == transportDocker && carried) {
 		return nil, nil
 	}
 	all, err := j.from.Signatures(ctx)
 	if err != nil || len(all) == 0 {
 		return nil, err
+	}
+	if carried {
+		j.signed = all
+		return nil, nil
 	}
 	why := "the files with signatures are not taken along"
 	return convert.Report{{Path: "signature-1", Kind: convert.Lost, Why: why}}, nil
@@ -144,6 +157,17 @@ func (j *job) write(ctx context.Context, stage func() (manifest []byte, mediaTyp
 	manifest, mediaType, err := stage()
 	if err != nil {
 		return err
+	}
+	if remote, ok := j.to.(*remoteDestination); ok && j.signed != nil {
+		err := remote.SupportsSignatures(ctx)
+		if err == nil && !bytes.Equal(manifest, j.original) {
+			err = kimg.Errorf(kimg.ErrUnsupported, "", "the image is another now")
+		}
+		if err == nil {
+			remote.signs = j.signed
+		} else {
+			j.o.Logger.WarnContext(ctx, "the signatures are not taken along", "image", label(j.src), "why", kimg.Line(err))
+		}
 	}
 	return kimg.Wrap(label(j.dst), j.to.Commit(ctx, manifest, mediaType))
 }

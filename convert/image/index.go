@@ -138,14 +138,8 @@ func (j *job) other(ctx context.Context, d ispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	var m ispec.Manifest
-	if err := strict.UnmarshalExact(manifest, &m); err != nil {
+	if err := j.artifact(ctx, manifest); err != nil {
 		return err
-	}
-	for _, blob := range append([]ispec.Descriptor{m.Config}, m.Layers...) {
-		if err := j.copyBlob(ctx, blob); err != nil {
-			return err
-		}
 	}
 	return j.putManifest(ctx, d.Digest, manifest)
 }

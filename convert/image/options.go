@@ -30,6 +30,7 @@ type Options struct {
 	Keep            bool
 	PreserveDigests bool // with Keep: what would change a digest is class unsupported
 	Single          bool // of an index only the image for this machine, where Platform chooses none
+	Referrers       bool // between registries, what tags say is about an image comes along: signatures, attestations
 	KeepBlobs       bool // layers that come into a store keep the blobs they came as
 
 	Compression layerdiff.Compression // gzip or zstd: every layer is compressed with it; empty: what the destination wants

@@ -237,6 +237,73 @@ func TestNothingTwice(t *testing.T) {
 	}
 }
 
+// What cosign and the referrers' fallback tag as being about an image comes along, and what is not there is not missed.
+func TestReferrers(t *testing.T) {
+	s := full()
+	about := func(tag string, blobs ...string) []byte {
+		var layers []string
+		for _, b := range blobs {
+			s.PutBlob("app", []byte(b))
+			layers = append(layers, fmt.Sprintf(`{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":%q,"size":%d}`, Digest([]byte(b)), len(b)))
+		}
+		s.PutBlob("app", []byte("{}"))
+		manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[%s]}`,
+			sample.ManifestType, Digest([]byte("{}")), strings.Join(layers, ","))
+		s.PutManifest("app", tag, manifest, sample.ManifestType)
+		return manifest
+	}
+	base := strings.Replace(testimage.Digest(sample.Manifest), ":", "-", 1)
+	signature := about(base+".sig", "one", "two")
+	referrer := about("", "three")
+	list := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+		sample.ManifestType, Digest(referrer), len(referrer))
+	s.PutManifest("app", base, list, "application/vnd.oci.image.index.v1+json")
+	to := &Registry{}
+	if _, err := copyImage(t, image.Options{Referrers: true}, "docker://"+serve(t, s)+"/app:1", "docker://"+serve(t, to)+"/app:1"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]byte{base + ".sig": signature, base: list, Digest(referrer): referrer, "1": sample.Manifest} {
+		if got := to.Manifest("app", name); !bytes.Equal(got, want) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if n := len(to.Names()); n != 3 {
+		t.Errorf("%d tags: %v", n, to.Names())
+	}
+}
+
+// The signatures of a directory go where registries.d says, and those of a registry from there.
+func TestSignatures(t *testing.T) {
+	dir := t.TempDir()
+	if err := sample.WriteDir(dir + "/src"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/src/signature-1", []byte("\x90signed"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sys := system(t)
+	sys.RegistriesDirPath = dir + "/registries.d"
+	if err := os.Mkdir(sys.RegistriesDirPath, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("default-docker:\n  lookaside: file://%s/sigs\n", dir)
+	if err := os.WriteFile(sys.RegistriesDirPath+"/default.yaml", []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a, b := "docker://"+serve(t, &Registry{})+"/app:1", "docker://"+serve(t, &Registry{})+"/again:1"
+	for _, pair := range [][2]string{{"dir:" + dir + "/src", a}, {a, b}} {
+		if _, err := copyImage(t, image.Options{Sys: sys}, pair[0], pair[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, repo := range []string{"app", "again"} {
+		name := fmt.Sprintf("%s/sigs/%s@%s/signature-1", dir, repo, strings.Replace(testimage.Digest(sample.Manifest), ":", "=", 1))
+		if data, err := os.ReadFile(name); err != nil || string(data) != "\x90signed" {
+			t.Errorf("%s: %q, %v", repo, data, err)
+		}
+	}
+}
+
 // B9: logins go where they belong: basic, by token, from a file, wrong ones.
 func TestLogins(t *testing.T) {
 	for _, token := range []bool{false, true} {

@@ -137,3 +137,53 @@ func TestRegistryRoundTrip(t *testing.T) {
 	lab.Skopeo(t, "copy", "-q", "--src-tls-verify=false", "docker://"+addr+"/app:2", "dir:"+dir+"/skopeo")
 	s.CheckClean()
 }
+
+// B4, B10: when images are fetched, by pull and by from.
+func TestPullPolicies(t *testing.T) {
+	testenv.Root(t)
+	dir := lab.TempDir(t)
+	addr, count := countedRegistry(t)
+	push := func(seed uint64) string {
+		t.Helper()
+		img := testimage.NewImage(seed, testimage.ImageOptions{Layers: 1, Gzip: true})
+		layout := fmt.Sprintf("%s/%d", dir, seed)
+		if err := img.WriteOCI(layout, "t"); err != nil {
+			t.Fatal(err)
+		}
+		lab.Must(t, nil, lab.Kimg(t), "copy", "-q", "--dest-tls-verify=false", "oci:"+layout+":t", "docker://"+addr+"/app:1")
+		count.take()
+		return strings.TrimPrefix(testimage.Digest(img.Config), "sha256:")
+	}
+	s := lab.NewStore(t, filepath.Join(dir, "store"))
+	pull := func(policy, want string, fetched bool) {
+		t.Helper()
+		if got := strings.TrimSpace(s.Kimg("pull", "--tls-verify=false", "--policy", policy, addr+"/app:1")); got != want {
+			t.Errorf("%s: %s and not %s", policy, got, want)
+		}
+		if _, down := count.take(); (down > 4096) != fetched {
+			t.Errorf("%s: %d bytes of blobs came", policy, down)
+		}
+	}
+	if r := s.Try("pull", "--policy", "never", addr+"/app:1"); r.Code != 1 || !strings.Contains(r.Stderr, "notfound") {
+		t.Errorf("%+v", r)
+	}
+	first := push(81)
+	pull("missing", first, true)
+	pull("always", first, false)
+	second := push(82)
+	pull("missing", first, false)
+	pull("never", first, false)
+	pull("newer", second, true)
+	third := push(83)
+	pull("always", third, true)
+	if r := s.Try("pull", "--tls-verify=false", "--policy", "newer", addr+"/nosuch:1"); r.Code != 1 || !strings.Contains(r.Stderr, "notfound") {
+		t.Errorf("%+v", r)
+	}
+	// Nobody is asked who need not be; when somebody must be and nobody answers, newer does with what there is.
+	s.Kimg("tag", third, "127.0.0.1:1/app:1")
+	s.Kimg("from", "127.0.0.1:1/app:1")
+	s.Kimg("from", "--pull", "newer", "127.0.0.1:1/app:1")
+	if r := s.Try("from", "--pull", "always", "127.0.0.1:1/app:1"); r.Code != 1 || !strings.Contains(r.Stderr, "network") {
+		t.Errorf("%+v", r)
+	}
+}
