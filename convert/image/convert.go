@@ -71,7 +71,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		if want == nil && NamesStore(j.src) && !j.at.index { // a list of the store is the image for this machine, as for every command
 			want = thisMachine()
 		}
-		if want == nil && NamesStore(j.dst) && j.o.Keep {
+		if want == nil && j.o.Keep && NamesStore(j.dst) {
 			return j.pullIndex(ctx, manifest)
 		}
 		if want == nil {
@@ -81,7 +81,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 			return Result{}, err
 		}
 	}
-	if NamesStore(j.dst) && j.o.Keep {
+	if j.o.Keep && NamesStore(j.dst) {
 		return j.pull(ctx, manifest)
 	}
 	p, err := j.readPicture(ctx, j.from, manifest)
@@ -120,8 +120,8 @@ func thisMachine() *ispec.Platform { return &ispec.Platform{OS: "linux", Archite
 // signatures reports those that lie beside the manifest of a dir: image: no place in the file system has one for them here. With
 // Options.Keep a registry gets them where registries.d says, with those of an image of a registry, when the manifest stays as it is.
 func (j *job) signatures(ctx context.Context) (convert.Report, error) {
-	from, to := j.src.Transport().Name(), j.dst.Transport().Name()
-	carried := j.o.Keep && to == transportDocker
+	from := j.src.Transport().Name()
+	carried := j.o.Keep && j.dst.Transport().Name() == transportDocker
 	if from != transportDir && !(from == transportDocker && carried) {
 		return nil, nil
 	}
