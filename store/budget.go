@@ -36,9 +36,9 @@ func newBudget(dir string) *budget {
 
 // layer returns the function that one layer asks for room.
 func (b *budget) layer() func(int64) error {
-	var n int64
+	var n atomic.Int64
 	return func(more int64) error {
-		if n += more; n > maxLayerSize {
+		if n.Add(more) > maxLayerSize {
 			return kimg.Errorf(kimg.ErrLimit, "layer", "an uncompressed layer of more than %d bytes", int64(maxLayerSize))
 		}
 		switch {

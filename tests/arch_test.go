@@ -154,7 +154,7 @@ var ceilings = map[string]int{
 	"layerdiff":        3375,
 	"layerdiff/recipe": 170,
 	"layerdiff/rootfs": 735,
-	"layerdiff/untar":  1025,
+	"layerdiff/untar":  1090,
 	"store":            6690,
 	"store/storetest":  420,
 	"store/layout":     985,

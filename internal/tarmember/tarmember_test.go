@@ -31,8 +31,10 @@ func TestCheck(t *testing.T) {
 		{kimg.ErrInvalid, tar.Header{}},
 		{kimg.ErrInvalid, tar.Header{Name: "a", Uid: -1}},
 		{kimg.ErrInvalid, tar.Header{Name: "a", Gid: math.MaxUint32}},
-		{kimg.ErrUnsupported, tar.Header{Name: "a", Typeflag: tar.TypeGNUSparse}},
+		{nil, tar.Header{Name: "a", Typeflag: tar.TypeGNUSparse}},
+		{nil, pax("GNU.sparse.map")},
 		{kimg.ErrUnsupported, pax("GNU.sparse.major")},
+		{kimg.ErrUnsupported, pax("GNU.sparse.realsize")},
 	} {
 		if err := tarmember.Check(&c.header); !errors.Is(err, c.class) || err != nil && len(kimg.Line(err)) > 1000 {
 			t.Errorf("%.60v: %v, want %v", c.header, err, c.class)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/atfs"
+	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/internal/tarmember"
 	"github.com/kimg/kimg/layerdiff"
 )
@@ -75,6 +76,7 @@ func apply(ctx context.Context, m *merged, open Opener, buf []byte) (err error) 
 	}
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	tr := tar.NewReader(stream)
+	content := streamio.WithContext(ctx, tr) // a hole is no reading
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -90,7 +92,7 @@ func apply(ctx context.Context, m *merged, open Opener, buf []byte) (err error) 
 			err = tarmember.Check(h)
 		}
 		if err == nil {
-			err = member(m, h, tr, buf)
+			err = member(m, h, content, buf)
 		}
 		if err != nil {
 			return tarmember.Explain(err)
@@ -177,8 +179,13 @@ func mark(m *merged, path []string) error {
 func (m *merged) describe(h *tar.Header, content io.Reader, buf []byte) (file, error) {
 	f := file{mode: uint32(h.Mode) & 0o7777, uid: uint32(h.Uid), gid: uint32(h.Gid), mtime: h.ModTime.Unix()}
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeCont:
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		f.kind = 'f'
+		if tarmember.Sparse(h) {
+			if m.holey += h.Size; m.holey > maxContent || m.holey < 0 {
+				return file{}, kimg.Errorf(kimg.ErrLimit, kimg.Escape(h.Name, 255), "files with holes of more than %d bytes together", int64(maxContent))
+			}
+		}
 		if m.spool != nil {
 			f.at, f.size = m.spool.n, h.Size
 			if _, err := io.CopyBuffer(m.spool, content, buf); err != nil {

@@ -14,6 +14,7 @@ type merged struct {
 	layer int32 // the one being applied; the first is 1
 	names int
 	limit int    // of names
+	holey int64  // bytes in files with holes
 	spool *spool // keeps the content; nil: it is only digested
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/kimg/kimg/layerdiff"
 )
 
-// maxSpool is how much content of an image is kept at once, as much as an image may have.
-const maxSpool = 256 << 30
+// maxContent is how much content an image may have: kept at once, or in files with holes.
+const maxContent = 256 << 30
 
 // Write writes what layers show as an uncompressed tar, in the form in which [layerdiff.Write] writes the same tree: equal trees,
 // equal bytes. An implied directory has the time that the layers below say, or 0. Each layer is opened once, in order, read to its end and closed, and nothing
@@ -102,8 +102,8 @@ type spool struct {
 }
 
 func (s *spool) Write(p []byte) (int, error) {
-	if s.n += int64(len(p)); s.n > maxSpool {
-		return 0, kimg.Errorf(kimg.ErrLimit, "", "more than %d bytes in files", int64(maxSpool))
+	if s.n += int64(len(p)); s.n > maxContent {
+		return 0, kimg.Errorf(kimg.ErrLimit, "", "more than %d bytes in files", int64(maxContent))
 	}
 	return s.w.Write(p)
 }

@@ -18,9 +18,10 @@ import (
 )
 
 // A record names each file once: the tar is put together again from the files that are there. Of a member that a later one has
-// replaced, the record keeps the content itself, which ends up in memory when the record is stored, so that it is bounded.
+// replaced, and of one with holes, the record keeps the content itself, as it is in the tar. It ends up in memory when the record is
+// stored, so that it is bounded.
 const (
-	maxSaved = 16 << 20 // bytes in all
+	maxSaved = 64 << 20 // bytes in all
 	piece    = 64 << 10
 )
 
@@ -51,8 +52,8 @@ func (u *unpacker) save(at int, base, name string, st *unix.Stat_t) error {
 	if !u.seen[maphash.String(u.seed, name)] {
 		return nil // another name of a file, under which the record does not look for it
 	}
-	if u.saved += st.Size; u.saved > maxSaved {
-		return kimg.Errorf(kimg.ErrUnsupported, "", "more than %d bytes are replaced by later members: the tar could not be given back", maxSaved)
+	if err := u.keepContent(st.Size); err != nil {
+		return err
 	}
 	fd, err := atfs.OpenFile(at, base)
 	if err != nil {
@@ -60,6 +61,14 @@ func (u *unpacker) save(at int, base, name string, st *unix.Stat_t) error {
 	}
 	a := u.twice(name)
 	a.old = append(a.old, os.NewFile(uintptr(fd), base))
+	return nil
+}
+
+// keepContent counts content that the record keeps itself.
+func (u *unpacker) keepContent(n int64) error {
+	if u.saved += n; u.saved > maxSaved {
+		return kimg.Errorf(kimg.ErrUnsupported, "", "more than %d bytes are in files with holes, or replaced by later members: the tar could not be given back", maxSaved)
+	}
 	return nil
 }
 

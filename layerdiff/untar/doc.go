@@ -8,10 +8,12 @@
 // chroot. Links are not followed in the last name: what has a member's name already is replaced, except a directory by a
 // directory. When a name comes twice the later member counts; the content of the earlier one is kept in the record, so that the tar
 // can still be given back byte for byte.
+// So it is with the content of sparse members, of every form that GNU tar writes: the holes stay holes, and count in full where
+// bytes are counted.
 //
 // # What is refused
 //
 // Names that begin with ".." when they are cleaned, deletions of "." and "..", overlay's own attributes (class unsafe);
-// what is no tar, and links to nothing (class invalid); more than the limits of the failure model (class limit); sparse members, and
-// what could not be given back (class unsupported); a stream that is cut short (class integrity).
+// what is no tar, and links to nothing (class invalid); more than the limits of the failure model (class limit); sparse members of
+// other forms, and what could not be given back (class unsupported); a stream that is cut short (class integrity).
 package untar

@@ -22,6 +22,9 @@ const aclDefault = "system.posix_acl_default"
 // zeros is what becomes a hole.
 var zeros [chunkSize]byte
 
+// block is how finely holes are kept of a file that had some.
+const block = 4 << 10
+
 // file makes a regular file; one with content is recorded when its checksum is known.
 func (u *unpacker) file(h *tar.Header, dir, base, name string) error {
 	at, err := u.parent(dir, true)
@@ -34,7 +37,10 @@ func (u *unpacker) file(h *tar.Header, dir, base, name string) error {
 	if err != nil {
 		return err
 	}
-	if h.Size > 0 {
+	switch {
+	case h.Size > 0 && tarmember.Sparse(h):
+		err = u.sparse(h, fd, name)
+	case h.Size > 0:
 		err = u.content(h, fd, name)
 	}
 	if err == nil {
@@ -49,36 +55,83 @@ func (u *unpacker) file(h *tar.Header, dir, base, name string) error {
 // content writes a file's content and its entry of the record.
 func (u *unpacker) content(h *tar.Header, fd int, name string) error {
 	var crc uint64
-	var n int64
+	err := u.fill(h, fd, chunkSize, func(p []byte) error {
+		crc = tarsplit.Update(crc, p)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if u.repeated(name, true) {
+		u.twice(name).content = true
+	}
+	u.split.File(u.raw, "", h.Name, h.Size, crc)
+	return nil
+}
+
+// fill writes a file's content in pieces of size, which each is given too. Pieces of zeros become holes.
+func (u *unpacker) fill(h *tar.Header, fd, size int, each func([]byte) error) error {
 	hole := false
-	for n < h.Size {
-		p := u.buf[:min(h.Size-n, chunkSize)]
+	for n := int64(0); n < h.Size; {
+		p := u.buf[:min(h.Size-n, int64(size))]
 		if _, err := io.ReadFull(u.tar, p); err != nil {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
 		}
-		crc = tarsplit.Update(crc, p)
-		n += int64(len(p))
-		if hole = len(p) == chunkSize && bytes.Equal(p, zeros[:]); hole {
-			if _, err := unix.Seek(fd, chunkSize, unix.SEEK_CUR); err != nil {
+		if err := each(p); err != nil {
+			return err
+		}
+		before := hole
+		if hole = len(p) == size && bytes.Equal(p, zeros[:size]); !hole {
+			if before {
+				if _, err := unix.Seek(fd, n, unix.SEEK_SET); err != nil {
+					return err
+				}
+			}
+			if err := atfs.Write(fd, p); err != nil {
 				return err
 			}
-		} else if err := atfs.Write(fd, p); err != nil {
-			return err
 		}
+		n += int64(len(p))
 	}
 	if hole {
-		if err := unix.Ftruncate(fd, n); err != nil {
+		return unix.Ftruncate(fd, h.Size)
+	}
+	return nil
+}
+
+// sparse writes a file with holes. The record gets what the tar has of it: it could only name the whole file.
+func (u *unpacker) sparse(h *tar.Header, fd int, name string) error {
+	if u.o.Take != nil {
+		if err := u.o.Take(h.Size); err != nil {
 			return err
 		}
 	}
-	if u.repeated(name, true) {
-		u.twice(name).content = true
+	u.bare(h, name)
+	u.raw, u.keep = u.raw[:0], true
+	record := func() error {
+		err := u.keepContent(int64(len(u.raw)))
+		if len(u.raw) > 0 {
+			u.split.Raw(u.raw)
+		}
+		u.raw = u.raw[:0]
+		return err
 	}
-	u.split.File(u.raw, "", h.Name, n, crc)
-	return nil
+	err := u.fill(h, fd, block, func([]byte) error {
+		if len(u.raw) > piece {
+			if err := record(); err != nil {
+				return err
+			}
+		}
+		return check(u.ctx) // a hole is no reading
+	})
+	if err == nil {
+		err = record()
+	}
+	u.keep = false
+	return err
 }
 
 // place makes something under a name, in place of what has the name.

@@ -138,20 +138,6 @@ func TestSameOrderAsGNUTar(t *testing.T) {
 	}
 }
 
-// TestSparse: GNU tar's ways to leave holes out are refused, whichever it is: the record could not give the tar back.
-func TestSparse(t *testing.T) {
-	testenv.Need(t, "tar")
-	src := t.TempDir()
-	must(t, testimage.Tree{{Path: "holes", Type: 'f', Mode: 0o644, Data: "begin", Size: 8 << 20}}.Write(src))
-	for _, args := range [][]string{{"--format=gnu"}, {"--format=posix"}, {"--format=posix", "--sparse-version=0.1"}, {"--format=posix", "--sparse-version=0.0"}} {
-		data, err := exec.Command("tar", append(args, "-S", "-cf", "-", "-C", src, ".")...).Output()
-		must(t, err)
-		if dir, _, err := unpack(t, data); kimg.ClassOf(err) != kimg.ErrUnsupported {
-			t.Errorf("%v: %v, %s", args, err, list(t, dir))
-		}
-	}
-}
-
 // TestHostile: a tar that aims outside is refused with a class, or unpacked without leaving the directory.
 func TestHostile(t *testing.T) {
 	dir := t.TempDir()

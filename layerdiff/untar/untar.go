@@ -34,7 +34,8 @@ type Options struct {
 	KeepMarks bool
 	// IgnoreOwners: files whose owner cannot be set stay this process's.
 	IgnoreOwners bool
-	// Take is told how many bytes of the tar are about to be taken, and may refuse them; may be nil.
+	// Take is told how many bytes of the tar are about to be taken, or how large a file with holes will be, and may refuse that. It is
+	// called by two goroutines; may be nil.
 	Take func(bytes int64) error
 	// Record makes a file without a name for the tar-split record. [Unpack] needs it.
 	Record func() (*os.File, error)
@@ -82,14 +83,19 @@ func Unpack(ctx context.Context, dir string, plain io.ReadCloser, o Options) (_ 
 	}, nil
 }
 
-// Copy writes an uncompressed tar, which it closes, on to w and checks its members as Unpack does.
+// Copy writes an uncompressed tar, which it closes, on to w and checks its members as Unpack does. Sparse ones
+// are class unsupported, because those who read the copy may not know them.
 func Copy(ctx context.Context, w io.Writer, plain io.ReadCloser, o Options) error {
 	m := newMembers(ctx, plain, o.Take)
 	m.through = w
 	err := func() error {
 		for {
-			if h, err := m.next(); err != nil || h == nil {
+			h, err := m.next()
+			if err != nil || h == nil {
 				return err
+			}
+			if tarmember.Sparse(h) {
+				return kimg.Errorf(kimg.ErrUnsupported, kimg.Escape(h.Name, 255), "a sparse member, which only an overlay store takes")
 			}
 			if _, err := io.Copy(io.Discard, m.tar); err != nil {
 				return err
@@ -212,7 +218,7 @@ func (u *unpacker) member(h *tar.Header) error {
 	if !mark {
 		u.uids[uint32(h.Uid)], u.gids[uint32(h.Gid)] = true, true // tarmember.Check has checked the range
 	}
-	if regular := h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeCont; regular && h.Size > 0 {
+	if regular(h) && h.Size > 0 {
 		switch {
 		case mark:
 			return kimg.Errorf(kimg.ErrUnsupported, "", "a deletion with content")
@@ -232,12 +238,21 @@ func (u *unpacker) member(h *tar.Header) error {
 			return err
 		}
 	}
+	u.bare(h, name)
+	return nil
+}
+
+// bare records a member without content.
+func (u *unpacker) bare(h *tar.Header, name string) {
 	if u.repeated(name, false) {
 		u.split.Raw(u.raw)
 	} else {
 		u.split.File(u.raw, "", h.Name, 0, 0)
 	}
-	return nil
+}
+
+func regular(h *tar.Header) bool {
+	return h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeCont || h.Typeflag == tar.TypeGNUSparse
 }
 
 // clean is the path of a member relative to the root, "." for that itself. It begins with ".." if the name leads out.
@@ -251,10 +266,10 @@ func clean(name string) string {
 
 // make makes what has no content.
 func (u *unpacker) make(h *tar.Header, dir, base, name string) error {
-	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeCont:
+	switch {
+	case regular(h):
 		return u.file(h, dir, base, name)
-	case tar.TypeLink:
+	case h.Typeflag == tar.TypeLink:
 		return u.link(h, dir, base, name)
 	}
 	at, err := u.parent(dir, true)

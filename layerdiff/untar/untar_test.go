@@ -28,6 +28,7 @@ import (
 	"github.com/kimg/kimg/internal/atfs"
 	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/internal/testimage"
+	"github.com/kimg/kimg/layerdiff/rootfs"
 	"github.com/kimg/kimg/layerdiff/untar"
 	"github.com/kimg/kimg/tests/asroot"
 )
@@ -45,9 +46,17 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// take lets no file with holes be larger than the tests need.
+func take(n int64) error {
+	if n > 128<<20 {
+		return kimg.Errorf(kimg.ErrLimit, "", "too much")
+	}
+	return nil
+}
+
 func options(t testing.TB) untar.Options {
 	return untar.Options{
-		UserNS: !testenv.IsRoot(), Take: func(int64) error { return nil }, Log: slog.New(slog.DiscardHandler),
+		UserNS: !testenv.IsRoot(), Take: take, Log: slog.New(slog.DiscardHandler),
 		Record: func() (*os.File, error) { return os.CreateTemp(t.TempDir(), "record") },
 	}
 }
@@ -216,6 +225,142 @@ func TestGNUTar(t *testing.T) {
 		if !bytes.HasPrefix(got, members) {
 			t.Errorf("%s: the record is not tar-split's", format)
 		}
+	}
+}
+
+// sparseTar is what GNU tar makes of files with holes in one of its forms, and the directory it read.
+func sparseTar(t *testing.T, form string) (data []byte, src string) {
+	testenv.Need(t, "tar")
+	src = t.TempDir()
+	for name, at := range map[string][]int64{
+		"begin": {1 << 20}, "middle": {0, 8 << 20}, "end": {0, -1}, "all": {-1}, "many": {0, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 22},
+		"odd": {5000, 100_001, 300_003}, strings.Repeat("long", 40): {0, 1 << 20}, "large": {0, 40 << 20}, "much": {0, 1 << 20, 2 << 20}, "full": {0},
+	} {
+		f, err := os.Create(filepath.Join(src, name))
+		must(t, err)
+		must(t, f.Truncate(3<<20))
+		for _, n := range at {
+			if data := strings.Repeat(name, 2000/len(name)+1); n >= 0 {
+				if name == "much" {
+					data = strings.Repeat(data, 200)
+				}
+				_, err = f.WriteAt([]byte(data), n)
+				must(t, err)
+			}
+		}
+		must(t, f.Close())
+		must(t, os.Chtimes(f.Name(), time.Time{}, time.Unix(1e9, 0)))
+	}
+	must(t, os.Link(filepath.Join(src, "odd"), filepath.Join(src, "zlink")))
+	data, err := exec.Command("tar", append(strings.Fields(form), "-S", "-cf", "-", "-C", src, ".")...).Output()
+	must(t, err)
+	return data, src
+}
+
+var sparseForms = []string{"--format=gnu", "--format=posix --sparse-version=0.0", "--format=posix --sparse-version=0.1", "--format=posix --sparse-version=1.0"}
+
+// TestSparse unpacks every form of sparse member that GNU tar writes: the files are those that it unpacks itself, and take no
+// more room; the helper sees that the record gives the tar back.
+func TestSparse(t *testing.T) {
+	for _, form := range sparseForms {
+		t.Run(form, func(t *testing.T) {
+			data, src := sparseTar(t, form)
+			if len(data) > 4<<20 {
+				t.Fatalf("a tar of %d bytes has no holes", len(data))
+			}
+			dir, _, err := unpack(t, data)
+			must(t, err)
+			compare(t, "against the tree", src, dir)
+			gnu := t.TempDir()
+			cmd := exec.Command("tar", "-xpf", "-", "--numeric-owner", "-C", gnu)
+			cmd.Stdin = bytes.NewReader(data)
+			must(t, cmd.Run())
+			compare(t, "against GNU tar", gnu, dir)
+			plain, err := exec.Command("tar", "--format=posix", "-cf", "-", "-C", src, ".").Output()
+			must(t, err)
+			if proof(t, data) != proof(t, plain) {
+				t.Error("the proof of the layer is not that of one without holes")
+			}
+			names, err := os.ReadDir(gnu)
+			must(t, err)
+			for _, e := range names {
+				var want, got unix.Stat_t
+				must(t, unix.Lstat(filepath.Join(gnu, e.Name()), &want))
+				must(t, unix.Lstat(filepath.Join(dir, e.Name()), &got))
+				if got.Blocks > want.Blocks+16 {
+					t.Errorf("%s: %d blocks, %d of GNU tar's", e.Name(), got.Blocks, want.Blocks)
+				}
+			}
+			if err := untar.Copy(t.Context(), io.Discard, io.NopCloser(bytes.NewReader(data)), options(t)); !errors.Is(err, kimg.ErrUnsupported) {
+				t.Errorf("copied: %v", err)
+			}
+			// Members that replace each other, and all of it cut short.
+			_, _, err = unpack(t, slices.Concat(unended(file("odd", "first"), file("zlink", "x")), data))
+			must(t, err)
+			twice, _, err := unpack(t, slices.Concat(data[:len(data)-endOf(data)], testimage.PackTar(file("many", "last"))))
+			must(t, err)
+			if text, err := os.ReadFile(filepath.Join(twice, "many")); err != nil || string(text) != "last" {
+				t.Errorf("%.20q (%v)", text, err)
+			}
+			if _, _, err := unpack(t, data[:len(data)/2]); !errors.Is(err, kimg.ErrIntegrity) {
+				t.Errorf("cut short: %v", err)
+			}
+		})
+	}
+}
+
+func proof(t *testing.T, layer []byte) digest.Digest {
+	open := func(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer)), nil }
+	p, err := rootfs.Layers(t.Context(), []rootfs.Opener{open}, rootfs.Options{})
+	must(t, err)
+	return p.Digest
+}
+
+// endOf is how many zeros a tar ends with, in whole blocks.
+func endOf(data []byte) int {
+	return (len(data) - len(bytes.TrimRight(data, "\x00"))) &^ 511
+}
+
+// sparse is a tar with one sparse member.
+func sparse(size, data int, pieces string) []byte {
+	m := file("f", strings.Repeat("x", data))
+	m.Header.PAXRecords = map[string]string{"KIM.sparse.major": "0", "KIM.sparse.minor": "1", "KIM.sparse.size": fmt.Sprint(size), "KIM.sparse.map": pieces,
+		"KIM.sparse.numblocks": fmt.Sprint((strings.Count(pieces, ",") + 1) / 2)}
+	return bytes.ReplaceAll(testimage.PackTar(m), []byte("KIM.sparse."), []byte("GNU.sparse.")) // archive/tar does not write these
+}
+
+// TestSparseBounded: holes count in full, and what the record would hold of such files is bounded; a map that does not fit is
+// no tar.
+func TestSparseBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		data []byte
+		want kimg.Class
+	}{
+		"holes":        {sparse(1<<50, 5, "0,5"), kimg.ErrLimit},
+		"content":      {sparse(100<<20, 65<<20, fmt.Sprint("0,", 65<<20)), kimg.ErrUnsupported},
+		"missing data": {sparse(100, 5, "0,50"), kimg.ErrInvalid},
+		"more data":    {sparse(100, 50, "0,5"), kimg.ErrInvalid},
+		"overlap":      {sparse(100, 10, "0,5,3,5"), kimg.ErrInvalid},
+		"as it should": {sparse(100, 10, "0,5,50,5"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := untar.Unpack(t.Context(), t.TempDir(), io.NopCloser(bytes.NewReader(c.data)), options(t))
+			if kimg.ClassOf(err) != c.want {
+				t.Errorf("%v", err)
+			}
+			if err == nil {
+				r.Record.Close()
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	o := options(t)
+	o.Take = nil
+	_, err := untar.Unpack(ctx, t.TempDir(), io.NopCloser(bytes.NewReader(sparse(1<<43, 5, "0,5"))), o)
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 5*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }
 
@@ -423,6 +568,7 @@ func FuzzUnpack(f *testing.F) {
 	for _, h := range testimage.HostileTars(canary) {
 		f.Add(h.Tar)
 	}
+	f.Add(sparse(100_000, 10, "0,5,50000,5"))
 	f.Add(testimage.PackTar(file("f", "one"), file("f", "two"), file(".wh.d", ""), file("d/f", "x")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _, err := unpack(t, data)
