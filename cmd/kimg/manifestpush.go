@@ -24,7 +24,8 @@ func newManifestPush(a *app) *cobra.Command {
 		Use:   "push [flags] LIST [DST]",
 		Short: "Send a manifest list with its images to a registry, or anywhere else",
 		Long: `Send a manifest list with its images to DST, docker://NAME, dir:PATH, oci:PATH[:NAME] or oci-archive:FILE[:NAME], or a
-name in a registry; without DST to where its name says. Images that are not in the store go there from where they are.
+name in a registry; without DST to where its name says. Images that are not in the store go there from where they are;
+their registries are not shown --creds and --cert-dir.
 Prints the digest of the list as it is there: the same as here unless an image changes, because its layers must be
 compressed, or by --format.`,
 		Example: `  kimg manifest push registry.example/app:1
@@ -41,7 +42,7 @@ compressed, or by --format.`,
 	f.StringVar(&o.digestFile, "digestfile", "", "write the digest of the list to a `file`")
 	f.BoolVar(&o.remove, "rm", false, "remove the list from the store when it is there")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing")
-	o.sides.both.register(cmd, "", "registries")
+	o.sides.both.register(cmd, "", "the registry of DST")
 	return cmd
 }
 
@@ -61,8 +62,14 @@ func (o *manifestPush) check(list []string) error {
 	case "docker-archive", "containers-storage":
 		return kimg.Errorf(kimg.ErrUnsupported, kimg.Escape(list[len(list)-1], 300), "holds no manifest list")
 	}
-	o.options.Sys, o.options.Whole = o.systemContext(), true
-	return o.sides.both.apply(o.options.Sys)
+	from, to := o.systemContext(), o.systemContext()
+	if err := o.sides.both.apply(to); err != nil {
+		return err
+	}
+	// Images that are elsewhere may be anybody's: logins and keys that were given here are not for them.
+	from.AuthFilePath, from.DockerInsecureSkipTLSVerify = to.AuthFilePath, to.DockerInsecureSkipTLSVerify
+	o.options.Sys, o.options.DestinationSys, o.options.Whole = from, to, true
+	return nil
 }
 
 func (o *manifestPush) run(ctx context.Context, st *store.Store, list []string) error {
