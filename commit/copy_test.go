@@ -253,6 +253,7 @@ func TestProgress(t *testing.T) {
 					seen[e.Place] += "!"
 				case !e.End.IsZero():
 					seen[e.Place] += ")"
+				case strings.HasSuffix(seen[e.Place], string(e.Step)+"("): // on a slow machine it is told that it goes on
 				default:
 					seen[e.Place] += string(e.Step) + "("
 				}
