@@ -11,6 +11,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
@@ -218,8 +219,8 @@ func (m *maker) begin(r recipe, c *layerdiff.Compressor) (_ *making, err error) 
 	x := &making{recipe: r}
 	if r.into != nil {
 		x.file, err = r.into.to.File()
-	} else if x.file, err = os.CreateTemp(cmp.Or(m.o.TempDir, os.Getenv("TMPDIR"), "/var/tmp"), "kimg-layer-"); err == nil { // /tmp is memory on many machines
-		err = os.Remove(x.file.Name())
+	} else {
+		x.file, err = safeopen.Nameless(cmp.Or(m.o.TempDir, os.Getenv("TMPDIR"), "/var/tmp"), "kimg-layer-") // /tmp is memory on many machines
 	}
 	if err == nil {
 		x.sum = streamio.NewMeter(writing{x})

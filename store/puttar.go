@@ -8,6 +8,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/failpoint"
+	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff/untar"
 )
@@ -58,15 +59,7 @@ func (s *Store) spoolFile() (*os.File, error) {
 		}
 		dir = s.intentDir()
 	}
-	f, err := os.CreateTemp(dir, ".new-") // what a kill leaves of that is removed with unfinished intents
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return safeopen.Nameless(dir, ".new-") // what a kill leaves of that is removed with unfinished intents
 }
 
 // putTar makes the layer; its undo is registered already.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff/untar"
 )
@@ -112,13 +113,5 @@ func tarError(err error) error {
 // TarSplitFile makes the file without a name that [Staged.TarSplit] needs, for a layer that is staged in dir: on the same
 // file system, rather than in a temp directory that may be small. The caller closes it, or hands it over.
 func TarSplitFile(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(filepath.Dir(dir), "tar-split-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return safeopen.Nameless(filepath.Dir(dir), "tar-split-")
 }

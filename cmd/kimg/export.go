@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	convertimage "github.com/kimg/kimg/convert/image"
+	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
 )
@@ -74,13 +75,10 @@ func (o *exportOptions) stored(ctx context.Context, st *store.Store, args []stri
 
 // elsewhere writes the tree of an image that is in no store.
 func (o *exportOptions) elsewhere(ctx context.Context, c *convertimage.Converter, ref types.ImageReference) error {
-	temp, err := os.CreateTemp(cmp.Or(os.Getenv("TMPDIR"), "/var/tmp"), "kimg-export-") // /tmp is memory on many machines
+	temp, err := safeopen.Nameless(cmp.Or(os.Getenv("TMPDIR"), "/var/tmp"), "kimg-export-") // /tmp is memory on many machines
 	if err != nil {
 		return err
 	}
 	defer temp.Close()
-	if err := os.Remove(temp.Name()); err != nil {
-		return err
-	}
 	return o.writeTar(func(w io.Writer) (layerdiff.Blob, error) { return c.WriteTree(ctx, ref, w, temp) })
 }

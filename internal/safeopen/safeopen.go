@@ -134,6 +134,19 @@ func readAll(f *os.File, path string, max int64) ([]byte, error) {
 	return data, nil
 }
 
+// Nameless makes a temporary file in a directory, as [os.CreateTemp] does, and takes its name away: it is gone when it is closed.
+// What a kill in between leaves begins with prefix.
+func Nameless(dir, prefix string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, prefix)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // WriteFileAtomic makes path hold data and nothing else, or leaves it as it was: the data goes into a temporary file in
 // the same directory, which is synced and renamed, and the directory is synced. Whatever path was before (also a
 // link) is replaced, not written through.

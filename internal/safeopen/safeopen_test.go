@@ -143,3 +143,21 @@ func TestOpenInStaysInside(t *testing.T) {
 		}
 	}
 }
+
+func TestNameless(t *testing.T) {
+	dir := t.TempDir()
+	f, err := Nameless(dir, "x-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 0 {
+		t.Error(names, err)
+	}
+	if _, err := f.WriteString("still a file"); err != nil {
+		t.Error(err)
+	}
+	if _, err := Nameless(dir+"/absent", "x-"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}

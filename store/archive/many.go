@@ -11,6 +11,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/store/layout"
 )
 
@@ -38,7 +39,7 @@ func Open(ctx context.Context, path string, o Options) (*Archive, error) {
 // Spool opens an archive that can be read once only, compressed or not: it is kept, unpacked, in a file without a name in TempDir.
 // The caller closes it.
 func Spool(ctx context.Context, r io.Reader, o Options) (*Archive, error) {
-	tmp, err := nameless(o.TempDir)
+	tmp, err := safeopen.Nameless(o.TempDir, prefix)
 	if err != nil {
 		return nil, err
 	}

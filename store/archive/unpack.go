@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 
@@ -10,11 +9,15 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/internal/safeopen"
 	"github.com/kimg/kimg/internal/streamio"
 )
 
 // maxArchive is the largest archive unpacked, in bytes (failure model: an uncompressed image).
 const maxArchive = 256 << 30
+
+// prefix is how the names of temporary files begin, for the moment they have one.
+const prefix = ".kimg-archive-"
 
 // unpack returns f itself when it is plain, else a temporary file without a name that holds its plain form, and f is
 // closed. After an error f is closed too.
@@ -29,25 +32,13 @@ func unpack(ctx context.Context, f *os.File, dir string) (*os.File, error) {
 		return f, nil
 	}
 	defer f.Close()
-	tmp, err := nameless(dir)
+	tmp, err := safeopen.Nameless(dir, prefix)
 	if err != nil {
 		return nil, err
 	}
 	if err := fill(ctx, tmp, f); err != nil {
 		tmp.Close()
 		return nil, err
-	}
-	return tmp, nil
-}
-
-// nameless makes a file that is gone when it is closed.
-func nameless(dir string) (*os.File, error) {
-	tmp, err := os.CreateTemp(dir, ".kimg-archive-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(tmp.Name()); err != nil {
-		return nil, errors.Join(err, tmp.Close())
 	}
 	return tmp, nil
 }
