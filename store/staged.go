@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containers/storage"
 	drivers "github.com/containers/storage/drivers"
@@ -30,6 +32,7 @@ type stagedOutput struct {
 	out   *drivers.DriverWithDifferOutput
 	lock  *os.File // nil in a wrapped store
 	tar   *os.File // without a name; then out and lock are nil
+	seen  string   // a file that whoever sweeps removes before the layer's; see watch
 	take  func(int64) error
 }
 
@@ -205,6 +208,9 @@ func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, op
 			return Staged{}, err
 		}
 	}
+	if err := o.watch(dir); err != nil {
+		return Staged{}, err
+	}
 	if err := failpoint.Here("layer.stage.begin"); err != nil {
 		return Staged{}, err
 	}
@@ -227,13 +233,40 @@ func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, op
 	if err == nil {
 		err = failpoint.Here("layer.stage.end")
 	}
-	return staged, swept(dir, err)
+	return staged, o.swept(err)
 }
 
-// swept tells an error that comes of a staging directory somebody has removed: podman 4 empties them all when one of its commands
-// ends and nothing is mounted. Whoever can begins anew.
-func swept(dir string, err error) error {
-	if _, serr := os.Lstat(dir); err == nil || !errors.Is(serr, os.ErrNotExist) {
+// watch makes sure that it is noticed when somebody removes what is staged. podman 4 empties the directory of all staging
+// directories when one of its commands ends and nothing is mounted, in the order in which a directory lists its files: one
+// that comes before the layer's directory, and is still there when the layer has left it, says that nobody has touched the layer.
+func (o *stagedOutput) watch(dir string) error {
+	parent, base := filepath.Dir(dir), filepath.Base(dir)
+	for i := range 16 {
+		o.seen = filepath.Join(parent, fmt.Sprintf("kimg.%d", i))
+		if err := os.WriteFile(o.seen, nil, 0o600); err != nil {
+			return err
+		}
+		d, err := os.Open(parent)
+		if err != nil {
+			return err
+		}
+		names, err := d.Readdirnames(-1)
+		d.Close()
+		if err != nil || slices.Index(names, filepath.Base(o.seen)) < slices.Index(names, base) {
+			return err
+		}
+		// Where files are listed as they came, the layer's directory comes again.
+		if err := errors.Join(os.Rename(dir, dir+".last"), os.Rename(dir+".last", dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// swept turns what comes of somebody's removing the staging directory, also that nothing came of it, into an error with which whoever
+// can begins anew.
+func (o *stagedOutput) swept(err error) error {
+	if _, serr := os.Lstat(o.seen); !errors.Is(serr, os.ErrNotExist) {
 		return err
 	}
 	return kimg.Errorf(kimg.ErrBusy, "layer", "somebody has removed the directory it was made in: %w", storage.ErrLayerUnknown)
@@ -293,8 +326,8 @@ func (tx *Tx) make(ctx context.Context, l *StagedLayer) error {
 	_, err := tx.s.st.ApplyStagedLayer(storage.ApplyStagedLayerOptions{
 		ID: l.ID, ParentLayer: l.Parent, MountLabel: tx.s.mountLabel(l.Parent), LayerOptions: l.options(), DiffOutput: &out,
 	})
-	if err != nil {
-		return swept(out.Target, err)
+	if err = l.out.swept(err); err != nil {
+		return err
 	}
 	return failpoint.Here("layer.apply.end")
 }

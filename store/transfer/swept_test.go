@@ -1,9 +1,11 @@
 package transfer_test
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -17,7 +19,7 @@ import (
 // whether it was half made or done.
 func TestSweptByOthers(t *testing.T) {
 	img := testimage.NewImage(31, testimage.ImageOptions{Layers: 3, Gzip: true})
-	for _, when := range []string{"half made", "made"} {
+	for _, when := range []string{"half made", "made", "in part"} {
 		t.Run(when, func(t *testing.T) {
 			st, src := newStore(t, "overlay"), source(img)
 			var once sync.Once
@@ -27,8 +29,12 @@ func TestSweptByOthers(t *testing.T) {
 				if !e.End.IsZero() {
 					ended++
 				}
-				if when == "made" && ended == len(img.Layers) {
+				switch {
+				case ended < len(img.Layers):
+				case when == "made":
 					sweep()
+				case when == "in part":
+					once.Do(func() { sweepBegins(t, filepath.Join(st.root, "root/overlay/staging")) })
 				}
 			}}
 			src.opened = func(d digest.Digest) {
@@ -42,5 +48,27 @@ func TestSweptByOthers(t *testing.T) {
 				must(t, st.ExportLayer(t.Context(), l.ID, io.Discard))
 			}
 		})
+	}
+}
+
+// sweepBegins removes what a directory has in the order in which it lists it, up to the first file of a layer.
+func sweepBegins(t *testing.T, staging string) {
+	for dir := staging; ; {
+		d, err := os.Open(dir)
+		must(t, err)
+		names, err := d.Readdirnames(-1)
+		must(t, errors.Join(err, d.Close()))
+		for _, name := range names {
+			info, err := os.Lstat(filepath.Join(dir, name))
+			must(t, err)
+			if info.IsDir() {
+				dir = filepath.Join(dir, name)
+				break
+			}
+			must(t, os.Remove(filepath.Join(dir, name)))
+			if strings.Contains(dir, "/dir/") && info.Mode().IsRegular() && info.Size() > 0 {
+				return
+			}
+		}
 	}
 }
