@@ -138,21 +138,22 @@ func (l *RWLayer) Commit(ctx context.Context) (*ROLayer, error) {
 		return nil, err
 	}
 	defer stack.Close()
-	to := &ROLayer{Image: l.on.Image, b: l.on.b, made: slices.Clone(l.on.made)}
+	to := &ROLayer{Image: l.on.Image, b: l.on.b}
 	src := &tree{stack: stack.Stack, o: layerdiff.Options{Logger: l.on.b.log}}
-	err = to.b.st.Change(ctx, "layer", func(ctx context.Context, tx *store.Tx) error {
+	stage := func(ctx context.Context, tx *store.Tx) error {
 		staged, err := tx.StageLayer(ctx, l.work.Parent, src)
 		if err != nil {
 			return err
 		}
-		to.top, to.blob = staged.ID, convert.Layer{DiffID: src.blob.DiffID}
+		to.top, to.blob, to.made = staged.ID, convert.Layer{DiffID: src.blob.DiffID}, slices.Clone(l.on.made)
 		if !staged.Empty {
 			to.blob.Digest, to.blob.Size = staged.DiffID, staged.Size
 			to.made = append(to.made, made{staged.ID, to.blob})
 		}
 		to.hold = tx.Hold(staged, l.on.hold)
 		return nil
-	})
+	}
+	err = store.Again(func() error { return to.b.st.Change(ctx, "layer", stage) })
 	if err != nil {
 		return nil, err
 	}

@@ -22,11 +22,20 @@ func Container(ctx context.Context, st *store.Store, id string, o Options) (Resu
 	if err != nil {
 		return Result{}, err
 	}
-	return intoStore(ctx, st, id, o, names, newCopies(ctx, st, nil, o, CopyOptions{}))
+	return intoStore(ctx, st, id, o, names, func() *copies { return newCopies(ctx, st, nil, o, CopyOptions{}) })
 }
 
-// intoStore commits to the store and to places elsewhere, all of them or none.
-func intoStore(ctx context.Context, st *store.Store, id string, o Options, names []string, out *copies) (r Result, err error) {
+// intoStore commits to the store and to places elsewhere, all of them or none. What somebody removed from the store meanwhile is made
+// again.
+func intoStore(ctx context.Context, st *store.Store, id string, o Options, names []string, to func() *copies) (r Result, err error) {
+	err = store.Again(func() (err error) {
+		r, err = tryIntoStore(ctx, st, id, o, names, to())
+		return err
+	})
+	return r, err
+}
+
+func tryIntoStore(ctx context.Context, st *store.Store, id string, o Options, names []string, out *copies) (r Result, err error) {
 	steps := newSteps(st, o.Progress, "")
 	defer func() { steps.end(err) }()
 	p, err := open(ctx, st, id, o)

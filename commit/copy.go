@@ -59,7 +59,7 @@ func Copy(ctx context.Context, st *store.Store, id string, dests []types.ImageRe
 		return Result{}, err
 	}
 	if len(names) > 0 || len(dests) == 0 || o.Manifest != "" {
-		return intoStore(ctx, st, id, o, names, newCopies(ctx, st, dests, o, co))
+		return intoStore(ctx, st, id, o, names, func() *copies { return newCopies(ctx, st, dests, o, co) })
 	}
 	c, err := st.Container(ctx, id)
 	if err != nil {

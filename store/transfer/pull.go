@@ -2,10 +2,8 @@ package transfer
 
 import (
 	"context"
-	"errors"
 	"runtime"
 
-	"github.com/containers/storage"
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -35,16 +33,8 @@ type Result struct {
 // Change is [store.Store.Change] for what brings layers: when somebody removes one meanwhile that was to be used again, everything is
 // done again, three times at most.
 func Change(ctx context.Context, st *store.Store, op string, stage func(ctx context.Context, tx *store.Tx) error) error {
-	var err error
-	for range attempts {
-		if err = st.Change(ctx, op, stage); !errors.Is(err, storage.ErrLayerUnknown) {
-			break
-		}
-	}
-	return err
+	return store.Again(func() error { return st.Change(ctx, op, stage) })
 }
-
-const attempts = 3
 
 // Pull brings one image of a source into the store: of an index the one that serves the platform best. When it returns nil the image
 // is there with its names, and durable; otherwise the store is what it was before.
