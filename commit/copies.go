@@ -252,7 +252,7 @@ func (c *copies) tell(r *Result) {
 	if len(r.Copies) > 0 {
 		r.ManifestDigest = r.Copies[0].ManifestDigest
 	}
-	c.maker.keep()
+	c.maker.end()
 }
 
 // close ends everything. What was not published, or was taken back, goes.

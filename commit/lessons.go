@@ -52,6 +52,16 @@ func (m *maker) stale() bool {
 	return n > 0
 }
 
+// end writes down everything, when the image is at every place.
+func (m *maker) end() {
+	if m.later != nil {
+		if err := m.later(); err != nil {
+			m.o.Logger.WarnContext(m.ctx, "what an empty layer comes to is not remembered", "error", err)
+		}
+	}
+	m.keep()
+}
+
 // keep writes down what was learnt. It only saves work later, so a failure is no failure of the commit.
 func (m *maker) keep() {
 	m.mu.Lock()

@@ -27,6 +27,10 @@ type maker struct {
 	made      []madeBlob
 	lessons   map[string][]store.KnownBlob // for [store.Store.RememberBlobs]
 	forgotten int                          // what was remembered and wrong, since stale was asked
+
+	// later learns what an empty layer is compressed to. Nobody offers that, but next time the container is only hashed. A copy that
+	// fails must not have changed the store for it, so it waits for the end.
+	later func() error
 }
 
 // recipe is how the layers of an image are put down.
@@ -256,10 +260,11 @@ func (m *maker) finish(ctx context.Context, x *making, layer string, blob layerd
 	b := madeBlob{file: x.file, KnownBlob: store.KnownBlob{DiffID: blob.DiffID, Algorithm: string(x.algo), Level: x.level, Digest: blob.DiffID, Size: blob.Size}}
 	if x.algo != layerdiff.NoCompression {
 		b.Digest, b.Size = x.sum.Digest(), x.sum.Size()
-		// What an empty layer is compressed to is remembered, though nobody offers it: next time it is only hashed. But where it went into
-		// no place, copying may fail later, and must not have changed the store for nothing.
-		if !blob.Empty || x.into != nil {
-			err = m.learn(ctx, layer, b.KnownBlob)
+		learn := func() error { return m.learn(ctx, layer, b.KnownBlob) }
+		if blob.Empty {
+			m.later = learn
+		} else {
+			err = learn()
 		}
 	}
 	switch {
