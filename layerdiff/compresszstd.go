@@ -80,6 +80,7 @@ func (z *zstdWriter) Write(p []byte) (int, error) {
 			z.current.in = z.current.in[:0]
 			if z.current.in == nil {
 				z.current.in = make([]byte, 0, frameSize)
+				z.current.out = make([]byte, 0, frameSize+frameSize/64) // growing leaves as much again for the collector
 			}
 		}
 		f := z.current
