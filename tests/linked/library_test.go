@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -86,14 +87,15 @@ func TestGoroutinesShareAStore(t *testing.T) {
 	}
 }
 
-// work makes an image by way of a container, which goes.
+// work makes an image by way of a container, which goes. The same name makes the same layer, whenever it is.
 func work(ctx context.Context, st *store.Store, name string) error {
 	c, err := st.NewContainer(ctx, nil, store.ContainerOptions{Name: name})
 	if err != nil {
 		return err
 	}
 	err = c.WithMount(ctx, func(root string) error {
-		return os.WriteFile(filepath.Join(root, "name"), []byte(name), 0o644)
+		file, then := filepath.Join(root, "name"), time.Unix(1_700_000_000, 0)
+		return errors.Join(os.WriteFile(file, []byte(name), 0o644), os.Chtimes(file, then, then), os.Chtimes(root, then, then))
 	})
 	if err != nil {
 		return err
