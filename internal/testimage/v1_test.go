@@ -15,6 +15,8 @@ import (
 
 	"github.com/containers/image/v5/manifest"
 	"github.com/containers/image/v5/pkg/compression"
+
+	"github.com/kimg/kimg/internal/testenv"
 )
 
 func TestV1IsReproducible(t *testing.T) {
@@ -77,11 +79,7 @@ func TestLayers(t *testing.T) {
 }
 
 func TestPeersReadV1(t *testing.T) {
-	skopeo, err := exec.LookPath("skopeo")
-	if err != nil {
-		t.Log("no skopeo here to ask; only the bytes are tested")
-		return
-	}
+	testenv.Need(t, "skopeo")
 	base := NewLayer(5, "gzip", 0)
 	for name, o := range map[string]V1Options{
 		"signed": {Layers: 2, Empty: 3, Signed: true}, "unsigned": {Layers: 2, Empty: 1},
@@ -92,7 +90,7 @@ func TestPeersReadV1(t *testing.T) {
 		if err := NewV1(o).WriteDir(dir); err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(skopeo, "--insecure-policy", "copy", "-q", "-f", "v2s2", "dir:"+dir, "dir:"+filepath.Join(t.TempDir(), "out")).CombinedOutput()
+		out, err := exec.Command("skopeo", "--insecure-policy", "copy", "-q", "-f", "v2s2", "dir:"+dir, "dir:"+filepath.Join(t.TempDir(), "out")).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
