@@ -3,6 +3,7 @@
 package testenv
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -21,10 +22,16 @@ func CI() bool { return os.Getenv(envCI) == "true" }
 // Skip skips the test because of the machine: the reason says what is missing. With CI=true the test fails.
 func Skip(t testing.TB, format string, args ...any) {
 	t.Helper()
-	if CI() {
-		t.Fatalf("may not be skipped with CI=true: "+format, args...)
+	end(t, CI(), fmt.Sprintf(format, args...))
+}
+
+// end ends a test that cannot run here, which is a failure where it must.
+func end(t testing.TB, must bool, reason string) {
+	t.Helper()
+	if must {
+		t.Fatalf("may not be skipped with CI=true: %s", reason)
 	}
-	t.Skipf(format, args...)
+	t.Skipf("%s", reason)
 }
 
 // Need skips the test unless every named program is in PATH.
@@ -70,10 +77,10 @@ func Ordinary(t testing.TB) {
 // otherHalf ends a test that is for another user: the suite's other run has it.
 func otherHalf(t testing.TB, exists bool, reason string) {
 	t.Helper()
-	if !exists {
-		Skip(t, "%s", reason)
+	if exists {
+		reason += ": runs in the suite's other half"
 	}
-	t.Skipf("%s: runs in the suite's other half", reason)
+	end(t, CI() && !exists, reason)
 }
 
 // IsRoot reports whether this process is root of the machine and not merely of a user namespace.

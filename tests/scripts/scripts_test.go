@@ -20,7 +20,7 @@ import (
 //	exits CODE PROGRAM ARG…   the program ends with exactly this code
 //	fails CLASS PROGRAM ARG…  kimg refuses: exit 1, one line of this class, and the store, its temp files and $WORK are as before
 //	usage PROGRAM ARG…        the same with exit 2: nothing was tried
-//	needs NAME…               programs the script cannot do without
+//	needs NAME…               programs of other tools; the script is skipped, in CI fails, where one is missing
 //	v1image DIRECTORY         makes a signed schema 1 image with every member there is, in the form of dir:
 //
 // and the conditions [root] and [rootless].
@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 			l := newLab(e.T().(testing.TB))
 			l.work = e.WorkDir
 			e.Vars = append(e.Vars, l.env...)
-			e.Values[labKey{}] = l
+			e.Values[labKey{}], e.Values[testKey{}] = l, e.T()
 			// The store exists, with a base image.
 			rootfs := filepath.Join(l.dir, "rootfs")
 			for name, text := range map[string]string{
@@ -57,7 +57,9 @@ func TestScripts(t *testing.T) {
 			"exits": exits,
 			"fails": func(ts *testscript.TestScript, neg bool, args []string) { fails(ts, 1, args[0], args[1:]) },
 			"usage": func(ts *testscript.TestScript, neg bool, args []string) { fails(ts, 2, "invalid", args) },
-			"needs": needs,
+			"needs": func(ts *testscript.TestScript, _ bool, names []string) {
+				testenv.Need(ts.Value(testKey{}).(testing.TB), names...)
+			},
 			"v1image": func(ts *testscript.TestScript, _ bool, args []string) {
 				img := testimage.NewV1(testimage.V1Options{Seed: 1, Layers: 2, Empty: 1, Signed: true})
 				ts.Check(img.WriteDir(ts.MkAbs(args[0])))
@@ -75,7 +77,11 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-type labKey struct{}
+// What a script's command finds of its script.
+type (
+	labKey  struct{}
+	testKey struct{}
+)
 
 func exits(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
@@ -104,14 +110,5 @@ func fails(ts *testscript.TestScript, code int, class string, args []string) {
 	}
 	if d := before.differs(l.snapshot()) + workBefore.differs(work.snapshot()); d != "" {
 		ts.Fatalf("a refusal changed:\n%s", d)
-	}
-}
-
-// needs fails the script in CI when a program is missing. Elsewhere the script skips itself on its next line.
-func needs(ts *testscript.TestScript, _ bool, names []string) {
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil && testenv.CI() {
-			ts.Fatalf("may not be skipped with CI=true: needs %s", name)
-		}
 	}
 }
