@@ -15,7 +15,8 @@ import (
 
 // Import makes an image of one layer, with nothing below it: a root file system from elsewhere ([store.TarSource], [Dir]).
 // Of the options Format, Names, Author, Message, CreatedBy, Created, OmitHistory, Annotations and Change count. The image
-// is recorded when every byte of it is on disk, and not at all on an error.
+// is recorded when every byte of it is on disk, and not at all on an error. When another tool takes the layer away while it is made, a
+// source that can be read again is, three times in all; what cannot is class busy.
 func Import(ctx context.Context, st *store.Store, src store.LayerSource, platform ispec.Platform, o Options) (Result, error) {
 	created := time.Now().UTC()
 	if o.Created != nil {
@@ -26,7 +27,7 @@ func Import(ctx context.Context, st *store.Store, src store.LayerSource, platfor
 		return Result{}, err
 	}
 	result := Result{Names: names}
-	err = st.Change(ctx, "import", func(ctx context.Context, tx *store.Tx) error {
+	stage := func(ctx context.Context, tx *store.Tx) error {
 		layer, err := tx.StageLayer(ctx, "", src)
 		if err != nil {
 			return err
@@ -53,8 +54,8 @@ func Import(ctx context.Context, st *store.Store, src store.LayerSource, platfor
 			Config: docs.config, Manifest: docs.manifest, ManifestType: docs.manifestType, TopLayer: layer.ID, Names: names, Created: created,
 		})
 		return nil
-	})
-	if err != nil {
+	}
+	if err := store.Again(func() error { return st.Change(ctx, "import", stage) }); err != nil {
 		return Result{}, err
 	}
 	return result, nil
@@ -76,7 +77,7 @@ func (o Options) imported(p ispec.Platform, created time.Time, layer *store.Stag
 	return o.finish(config, created, o.Author, o.Message)
 }
 
-// Dir is a directory of the host as a layer. Owners, modes and attributes are taken as they are. It may be used once.
+// Dir is a directory of the host as a layer. Owners, modes and attributes are taken as they are.
 func Dir(path string, o layerdiff.Options) store.LayerSource {
 	return &tree{stack: view.Stack{Upper: path}, o: o}
 }

@@ -22,10 +22,34 @@ import (
 
 // TarSource returns a layer made of a tar someone else wrote: plain, or compressed with gzip, zstd, bzip2 or xz, by its first
 // bytes. Package untar says how it is unpacked and what is refused; a store of whole trees lets the library unpack what was checked.
-// The stream is read once: the source can be staged or streamed one time.
+// An [io.Seeker] that can seek, such as a file, is read from where it was each time the source is staged or streamed; of any other stream
+// the second time is class busy: somebody took away what was made of it.
 func TarSource(r io.Reader) LayerSource { return &tarSource{r: r} }
 
-type tarSource struct{ r io.Reader }
+type tarSource struct {
+	r     io.Reader
+	begun bool
+	start int64 // where r was; -1: it cannot seek
+}
+
+// begin goes to the beginning.
+func (t *tarSource) begin() error {
+	s, ok := t.r.(io.Seeker)
+	if !t.begun {
+		t.begun, t.start = true, -1
+		if ok {
+			if at, err := s.Seek(0, io.SeekCurrent); err == nil {
+				t.start = at
+			}
+		}
+		return nil
+	}
+	if t.start < 0 {
+		return kimg.Errorf(kimg.ErrBusy, "layer", "it was taken away while it was made, and a stream cannot be read again; run it again")
+	}
+	_, err := s.Seek(t.start, io.SeekStart)
+	return err
+}
 
 // Stream implements LayerSource.
 func (t *tarSource) Stream(ctx context.Context, w io.Writer) (bool, error) {
@@ -60,11 +84,10 @@ func (t *tarSource) stage(ctx context.Context, dir string, o untar.Options) (Sta
 
 // plain removes the compression.
 func (t *tarSource) plain(ctx context.Context) (io.ReadCloser, error) {
-	if t.r == nil {
-		return nil, kimg.Errorf(kimg.ErrInternal, "layer", "a tar stream can be read only once")
+	if err := t.begin(); err != nil {
+		return nil, err
 	}
 	r := bufio.NewReaderSize(streamio.WithContext(ctx, t.r), 256<<10)
-	t.r = nil
 	if _, err := r.Peek(1); err == io.EOF {
 		return nil, kimg.Errorf(kimg.ErrIntegrity, "layer", "the stream is empty")
 	} else if err != nil {
