@@ -125,8 +125,22 @@ func (a *app) systemContext() *types.SystemContext {
 	}
 }
 
-// withConverter runs what needs a converter. A store is opened, and a namespace entered, only when a reference names it.
-func (a *app) withConverter(o convertimage.Options, refs []types.ImageReference, run func(*convertimage.Converter) error) (err error) {
+// withConverter runs what needs a converter.
+func (a *app) withConverter(o convertimage.Options, refs []types.ImageReference, run func(*convertimage.Converter) error) error {
+	return a.withPlaces(refs, func(open func() (*store.Store, error)) (err error) {
+		o.Store = open
+		c := convertimage.New(o)
+		defer func() {
+			if cerr := c.Close(); err == nil {
+				err = cerr
+			}
+		}()
+		return run(c)
+	})
+}
+
+// withPlaces runs what needs a store only when a reference names it: then it is opened, and a namespace entered; else open is nil.
+func (a *app) withPlaces(refs []types.ImageReference, run func(open func() (*store.Store, error)) error) (err error) {
 	for _, ref := range refs {
 		if !convertimage.NamesStore(ref) {
 			continue
@@ -143,16 +157,9 @@ func (a *app) withConverter(o convertimage.Options, refs []types.ImageReference,
 				err = cerr
 			}
 		}()
-		o.Store = func() (*store.Store, error) { return st, nil }
-		break
+		return run(func() (*store.Store, error) { return st, nil })
 	}
-	c := convertimage.New(o)
-	defer func() {
-		if cerr := c.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	return run(c)
+	return run(nil)
 }
 
 func (o *convertOptions) run(cmd *cobra.Command, list []string) error {

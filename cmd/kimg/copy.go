@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/commit"
 	"github.com/kimg/kimg/convert"
 	convertimage "github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/layerdiff"
@@ -19,6 +20,7 @@ import (
 type copyOptions struct {
 	*app
 	format, compression, platform string
+	progress                      string
 	all, preserve, keepBlobs      bool
 	retry                         int
 	digestFile                    string
@@ -86,6 +88,7 @@ func (o *copyOptions) register(cmd *cobra.Command) {
 	f.IntVar(&o.retry, "retry", 3, "ask a registry that fails for a while again, `N` times")
 	f.StringVar(&o.digestFile, "digestfile", "", "write the digest of the manifest to a `file`")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing")
+	f.StringVar(&o.progress, "progress", "auto", progressUsage)
 }
 
 // check turns the flags into options of the library.
@@ -149,7 +152,7 @@ func (o *copyOptions) runCopy(cmd *cobra.Command, list []string) error {
 	if o.options.Sys, o.options.DestinationSys, err = o.sides.systems(o.app); err != nil {
 		return err
 	}
-	return o.move(cmd.Context(), refs[0], refs[1], list)
+	return o.move(cmd.Context(), "copy", refs[0], refs[1], list)
 }
 
 func (o *copyOptions) runPush(cmd *cobra.Command, list []string) error {
@@ -173,7 +176,7 @@ func (o *copyOptions) runPush(cmd *cobra.Command, list []string) error {
 	if err := o.sides.both.apply(o.options.Sys); err != nil {
 		return err
 	}
-	return o.move(cmd.Context(), convertimage.InStore(name), dst, []string{name, to})
+	return o.move(cmd.Context(), "push", convertimage.InStore(name), dst, []string{name, to})
 }
 
 // inRegistry parses a destination; one without a transport is the name of an image in a registry.
@@ -201,7 +204,7 @@ func first(refs []types.ImageReference) types.ImageReference {
 }
 
 // move copies one image and prints its digest.
-func (o *copyOptions) move(ctx context.Context, src, dst types.ImageReference, list []string) error {
+func (o *copyOptions) move(ctx context.Context, name commit.Step, src, dst types.ImageReference, list []string) error {
 	if len(o.tags) > 0 && dst.Transport().Name() != "docker" {
 		return usagef("--additional-tag", "is for images in registries")
 	}
@@ -210,9 +213,16 @@ func (o *copyOptions) move(ctx context.Context, src, dst types.ImageReference, l
 		return err
 	}
 	defer file.abort()
-	return o.withConverter(o.options, []types.ImageReference{src, dst}, func(c *convertimage.Converter) error {
+	return o.withPlaces([]types.ImageReference{src, dst}, func(open func() (*store.Store, error)) error {
+		s, err := o.begin(name, list[1], o.progress, o.quiet)
+		if err != nil {
+			return err
+		}
+		o.options.Store, o.options.Logger, o.options.Progress = open, o.log, s.layer
+		c := convertimage.New(o.options)
+		defer c.Close()
 		r, err := c.Convert(ctx, src, dst)
-		if err == nil {
+		if s.end(err); err == nil {
 			err = file.write([]byte(r.NewDigest))
 		}
 		if err != nil {

@@ -3,16 +3,13 @@ package main
 import (
 	"context"
 	"io"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
-	"github.com/kimg/kimg/commit"
 	convertimage "github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/store"
-	"github.com/kimg/kimg/store/transfer"
 )
 
 // loadOptions are the flags of kimg load.
@@ -57,21 +54,15 @@ func (o *loadOptions) check([]string) (err error) {
 }
 
 func (o *loadOptions) run(ctx context.Context, st *store.Store, _ []string) error {
-	tell, end, err := o.progressTo(o.progress, o.quiet)
+	s, err := o.begin("load", "", o.progress, o.quiet)
 	if err != nil {
 		return err
 	}
-	defer end()
-	s := &step{tell: tell, now: commit.Event{Step: "load", Start: time.Now()}}
-	if tell != nil {
-		o.options.Progress = s.layers()
-	}
 	c := convertimage.New(convertimage.Options{
-		Platform: o.target, Sys: o.systemContext(), Jobs: o.flags.jobs, Logger: o.log,
+		Platform: o.target, Sys: o.systemContext(), Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
 		Store: func() (*store.Store, error) { return st, nil },
 	})
 	defer c.Close()
-	s.begin()
 	var loaded []convertimage.Loaded
 	if o.fromStdin() {
 		loaded, err = c.LoadFrom(ctx, o.stream(ctx), o.options)
@@ -106,19 +97,6 @@ func (o *loadOptions) stream(ctx context.Context) io.ReadCloser {
 		return o.in
 	}
 	return interruptible(ctx, o.in)
-}
-
-// layers tells how far the layers are, and so how far the step is.
-func (s *step) layers() func(string, transfer.Event) {
-	so := map[string]int64{}
-	return func(image string, e transfer.Event) {
-		key := image + " " + e.Digest.String()
-		s.add(e.Bytes - so[key])
-		so[key] = e.Bytes
-		if !e.Skipped {
-			s.tell(commit.Event{Place: image, Step: commit.StepLayers, Layer: e.Digest.String(), Start: e.Start, End: e.End, Bytes: e.Bytes, Total: e.Size, Err: e.Err})
-		}
-	}
 }
 
 // loadedJSON is one image that was loaded, or an index.

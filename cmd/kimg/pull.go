@@ -80,7 +80,13 @@ func (o *pullOptions) run(ctx context.Context, st *store.Store, list []string) e
 	made := []pulledJSON{}
 	failed := false
 	for _, text := range list {
+		s, err := o.begin("pull", text, o.progress, o.quiet)
+		if err != nil {
+			return err
+		}
+		o.options.Logger, o.options.Progress = o.log, s.layer
 		img, err := o.fetch(ctx, st, text, commit.PullPolicy(o.policy), o.options)
+		s.end(err)
 		if err == nil {
 			err = file.write([]byte(img.Digest))
 		}

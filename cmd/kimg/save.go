@@ -6,15 +6,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"sync/atomic"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/kimg/kimg/commit"
 	convertimage "github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/store"
 	"github.com/kimg/kimg/store/archive"
@@ -75,19 +72,15 @@ func (o *saveOptions) run(ctx context.Context, st *store.Store, refs []string) e
 		}
 		refs[i] = name
 	}
-	tell, end, err := o.progressTo(o.progress, o.quiet)
+	s, err := o.begin("save", o.file, o.progress, o.quiet)
 	if err != nil {
 		return err
 	}
-	defer end()
-	s := &step{tell: tell, now: commit.Event{Place: o.file, Step: "save", Start: time.Now()}}
-	options := convertimage.Options{
-		Platform: o.target, Jobs: o.flags.jobs, Logger: o.log, Progress: s.add,
+	c := convertimage.New(convertimage.Options{
+		Platform: o.target, Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
 		Store: func() (*store.Store, error) { return st, nil },
-	}
-	c := convertimage.New(options)
+	})
 	defer c.Close()
-	s.begin()
 	var made []convertimage.Saved
 	err = o.write(func(w io.Writer) (err error) {
 		made, err = c.Save(ctx, refs, w, convertimage.SaveOptions{Form: o.form, NonDistributable: o.nonDistributable})
@@ -160,40 +153,4 @@ func newSavedJSON(s convertimage.Saved) savedJSON {
 		j.Platforms = append(j.Platforms, p)
 	}
 	return j
-}
-
-// step tells about the one step that a command is.
-type step struct {
-	tell  func(commit.Event) // nil: nobody wants to know
-	now   commit.Event
-	bytes atomic.Int64
-	last  atomic.Int64 // when it was told, in nanoseconds
-}
-
-func (s *step) begin() {
-	if s.tell != nil {
-		s.tell(s.now)
-	}
-}
-
-// add tells that more bytes were moved, ten times a second at most. Any goroutine calls it.
-func (s *step) add(n int64) {
-	if s.tell == nil {
-		return
-	}
-	e := s.now
-	e.Bytes = s.bytes.Add(n)
-	now, last := time.Now().UnixNano(), s.last.Load()
-	if now-last >= int64(100*time.Millisecond) && s.last.CompareAndSwap(last, now) {
-		s.tell(e)
-	}
-}
-
-func (s *step) end(err error) {
-	if s.tell == nil {
-		return
-	}
-	e := s.now
-	e.Bytes, e.End, e.Err = s.bytes.Load(), time.Now(), err
-	s.tell(e)
 }

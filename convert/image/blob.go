@@ -110,7 +110,9 @@ func sizeError(b blob, size int64) error {
 }
 
 // read reads the blob once: verifies it, measures it when it is new, and writes it to the destination.
-func (c *Converter) read(ctx context.Context, b blob, r *remembered, dst Destination, in shape) (moved, error) {
+func (c *Converter) read(ctx context.Context, b blob, r *remembered, dst Destination, in shape) (_ moved, err error) {
+	told := c.moving(b)
+	defer func() { told.End(err) }()
 	body, size, err := b.open(ctx)
 	if err != nil {
 		return moved{}, err
@@ -120,7 +122,7 @@ func (c *Converter) read(ctx context.Context, b blob, r *remembered, dst Destina
 		return moved{}, sizeError(b, size)
 	}
 	size = max(size, b.size)
-	src := bufio.NewReaderSize(c.watch(ctx, body), 256<<10)
+	src := bufio.NewReaderSize(io.TeeReader(streamio.WithContext(ctx, body), told), 256<<10)
 	first, err := src.Peek(6)
 	if err != nil && err != io.EOF {
 		return moved{}, err

@@ -130,31 +130,20 @@ func (b *bundle) layers(ctx context.Context, j *job, p *picture) ([]moved, error
 }
 
 // write writes a layer. The store has it checked by the time it comes to its end.
-func (b *bundle) write(ctx context.Context, w io.Writer, l blob) error {
+func (b *bundle) write(ctx context.Context, w io.Writer, l blob) (err error) {
+	told := b.c.moving(l)
+	defer func() { told.End(err) }()
+	w = io.MultiWriter(w, told)
 	if l.write != nil {
-		return kimg.Wrap(l.digest.String(), l.write(ctx, told{w, b.c.o.Progress}))
+		return kimg.Wrap(l.digest.String(), l.write(ctx, w))
 	}
 	r, _, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	_, err = streamio.Copy(w, b.c.watch(ctx, r))
+	_, err = streamio.Copy(w, streamio.WithContext(ctx, r))
 	return kimg.Wrap(l.digest.String(), err)
-}
-
-// told tells how many bytes were written.
-type told struct {
-	io.Writer
-	progress func(int64)
-}
-
-func (c told) Write(p []byte) (int, error) {
-	n, err := c.Writer.Write(p)
-	if c.progress != nil {
-		c.progress(int64(n))
-	}
-	return n, err
 }
 
 // measureBlob reads a layer whose size nobody has noted.

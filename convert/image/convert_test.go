@@ -9,13 +9,16 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
+
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/compression"
 	"github.com/kimg/kimg/internal/testimage"
+	"github.com/kimg/kimg/store/transfer"
 )
 
 // Between any two places the image stays the same: diff IDs, file tree, and what it is when it comes back.
@@ -235,10 +238,14 @@ func TestInterrupt(t *testing.T) {
 	for _, dst := range []string{"oci:" + dir + "/oci:a", "dir:" + dir + "/dir", "docker-archive:" + dir + "/da:x", "x"} {
 		for _, after := range []int64{1, 100 << 10, 3 << 20} {
 			ctx, cancel := context.WithCancel(context.Background())
-			var n atomic.Int64
+			n, of := int64(0), map[digest.Digest]int64{}
+			var mu sync.Mutex
 			before := files(t, dir)
-			c := converter(t, Options{Store: func() (*storeType, error) { return st, nil }, Progress: func(bytes int64) {
-				if n.Add(bytes) >= after {
+			c := converter(t, Options{Store: func() (*storeType, error) { return st, nil }, Progress: func(_ string, e transfer.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				n += e.Bytes - of[e.Digest]
+				if of[e.Digest] = e.Bytes; n >= after {
 					cancel()
 				}
 			}})

@@ -3,7 +3,6 @@ package image
 import (
 	"cmp"
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -12,9 +11,9 @@ import (
 	"github.com/containers/image/v5/types"
 
 	"github.com/kimg/kimg/internal/regerror"
-	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/store"
 	"github.com/kimg/kimg/store/layout"
+	"github.com/kimg/kimg/store/transfer"
 )
 
 // Converter converts images and remembers what it has learnt about their blobs. It is safe for concurrent use.
@@ -79,20 +78,15 @@ func (c *Converter) parallel(ctx context.Context, n int, do func(ctx context.Con
 	return first
 }
 
-// watch returns a reader that stops with ctx and tells how far it is.
-func (c *Converter) watch(ctx context.Context, r io.Reader) io.Reader {
-	return &watched{streamio.WithContext(ctx, r), c.o.Progress}
-}
-
-type watched struct {
-	io.Reader
-	progress func(int64)
-}
-
-func (w *watched) Read(p []byte) (int, error) {
-	n, err := w.Reader.Read(p)
-	if w.progress != nil && n > 0 {
-		w.progress(int64(n))
+// tells is who is told about the layers of an image; nil: nobody.
+func (c *Converter) tells(image string) func(transfer.Event) {
+	if c.o.Progress == nil {
+		return nil
 	}
-	return n, err
+	return func(e transfer.Event) { c.o.Progress(image, e) }
+}
+
+// moving tells that a blob begins to move, and returns what is to be told the rest.
+func (c *Converter) moving(b blob) *transfer.Meter {
+	return transfer.NewMeter(transfer.Event{Digest: b.digest, Size: b.size, Start: time.Now()}, c.tells(""))
 }

@@ -118,7 +118,9 @@ func (j *job) carry(ctx context.Context, b blob) error {
 			return err
 		}
 	}
-	return j.again(ctx, func() error {
+	return j.again(ctx, func() (err error) {
+		told := j.moving(b)
+		defer func() { told.End(err) }()
 		body, size, err := b.open(ctx)
 		if err != nil {
 			return err
@@ -129,7 +131,7 @@ func (j *job) carry(ctx context.Context, b blob) error {
 		}
 		size = max(size, b.size)
 		_, err = put(ctx, j.to, identity{b.digest, size}, func(w io.Writer) error {
-			src := j.watch(ctx, body)
+			src := io.TeeReader(streamio.WithContext(ctx, body), told)
 			if size >= 0 {
 				src = io.LimitReader(src, size+1) // one byte too many is enough to see it
 			}

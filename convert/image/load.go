@@ -23,8 +23,6 @@ import (
 type LoadOptions struct {
 	Strict    bool // an image of the archive, or of an index, that cannot be read is a failure and not a warning
 	KeepBlobs bool // layers keep the compressed blobs they came as
-	// Progress is told about the layers of each image, whose name in the archive, or number, comes along. It may be nil.
-	Progress func(image string, e transfer.Event)
 }
 
 // Loaded is one image that came into the store, or an index.
@@ -228,7 +226,7 @@ func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loade
 			continue
 		}
 		again := *img // a second attempt begins anew
-		rec, layers, err := again.Unpack(ctx, tx, transfer.Options{Jobs: l.Converter.o.Jobs, KeepBlobs: l.o.KeepBlobs, Logger: l.Converter.o.Logger, Progress: l.progress(one, i)})
+		rec, layers, err := again.Unpack(ctx, tx, transfer.Options{Jobs: l.Converter.o.Jobs, KeepBlobs: l.o.KeepBlobs, Logger: l.Converter.o.Logger, Progress: l.tells(one.labelOf(i))})
 		if err != nil {
 			return r, err
 		}
@@ -254,19 +252,12 @@ func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loade
 	return r, tx.PutList(ctx, store.ListRecord{Names: one.Names, Index: one.index, Instances: ids, Data: one.data})
 }
 
-func (l *loader) progress(one *arriving, i int) func(transfer.Event) {
-	if l.o.Progress == nil && l.Converter.o.Progress == nil {
-		return nil
+// labelOf is what an image is called, one of several perhaps.
+func (one *arriving) labelOf(i int) string {
+	if one.index == nil {
+		return one.label
 	}
-	label := one.label
-	if one.index != nil {
-		label = fmt.Sprintf("%s (%s)", label, one.Instances[i].Platform)
-	}
-	return func(e transfer.Event) {
-		if l.o.Progress != nil {
-			l.o.Progress(label, e)
-		}
-	}
+	return fmt.Sprintf("%s (%s)", one.label, one.Instances[i].Platform)
 }
 
 // host tells whether an image can be unpacked and run here: layers of other systems mean something else.

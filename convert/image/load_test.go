@@ -340,14 +340,16 @@ func TestLoadTells(t *testing.T) {
 	dir := t.TempDir()
 	check(t, testimage.NewImage(80, testimage.ImageOptions{Layers: 3}).WriteOCI(dir, "localhost/a:1"))
 	ended := 0
-	_, err := converter(t, on(newStore(t))).Load(t.Context(), dir, LoadOptions{Progress: func(image string, e transfer.Event) {
+	o := on(newStore(t))
+	o.Progress = func(image string, e transfer.Event) {
 		if image != "localhost/a:1" {
 			t.Error(image)
 		}
 		if !e.End.IsZero() {
 			ended++
 		}
-	}})
+	}
+	_, err := converter(t, o).Load(t.Context(), dir, LoadOptions{})
 	if err != nil || ended != 3 {
 		t.Errorf("%d layers, %v", ended, err)
 	}

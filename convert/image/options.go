@@ -13,6 +13,7 @@ import (
 	"github.com/kimg/kimg/internal/compression"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/store/transfer"
 )
 
 // Options say how images are converted. The zero value converts to what the destination holds and works without a store.
@@ -61,10 +62,13 @@ type Options struct {
 	// Store opens the store, once, when a reference names one. The caller closes it. Nil: such references are class unsupported.
 	Store func() (*store.Store, error)
 
-	Jobs     int               // layers at the same time; 0 is one per processor
-	NoSync   bool              // success does not mean that the result is on disk
-	Logger   *slog.Logger      // nil discards
-	Progress func(bytes int64) // told how many bytes of blobs were read since it was told last; may be nil; any goroutine calls it
+	Jobs   int          // layers at the same time; 0 is one per processor
+	NoSync bool         // success does not mean that the result is on disk
+	Logger *slog.Logger // nil discards
+
+	// Progress is told how far each blob is that is read as a layer; of images that come into a store, and of those that Load brings with
+	// the image's name in the archive, or number. It may be nil. Any goroutine calls it.
+	Progress func(image string, e transfer.Event)
 }
 
 func (o Options) jobs() int {

@@ -30,15 +30,11 @@ func (g gated) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte, e
 
 // Blob implements transfer.Source.
 func (g gated) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
-	r, size, err := g.from.Blob(ctx, d)
-	if err != nil {
-		return nil, 0, err
-	}
-	return &twoClosers{io.NopCloser(g.watch(ctx, r)), r}, size, nil
+	return g.from.Blob(ctx, d)
 }
 
 func (j *job) transfer() transfer.Options {
-	return transfer.Options{Jobs: j.o.Jobs, Logger: j.o.Logger, KeepBlobs: j.o.KeepBlobs}
+	return transfer.Options{Jobs: j.o.Jobs, Logger: j.o.Logger, KeepBlobs: j.o.KeepBlobs, Progress: j.tells("")}
 }
 
 // names are those of the image in the store.

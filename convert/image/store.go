@@ -286,13 +286,7 @@ func (j *job) unpack(ctx context.Context, tx *store.Tx, p *picture, to convert.F
 	var want []transfer.Layer
 	var at []int // in all
 	for i, b := range p.blobs {
-		l := transfer.Layer{Digest: b.digest, Size: b.size, Open: func(ctx context.Context) (io.ReadCloser, int64, error) {
-			r, size, err := b.open(ctx)
-			if err != nil {
-				return nil, 0, err
-			}
-			return &twoClosers{io.NopCloser(j.watch(ctx, r)), r}, size, nil
-		}}
+		l := transfer.Layer{Digest: b.digest, Size: b.size, Open: b.open}
 		if p.Format == convert.DockerV2S1 && j.o.Convert.EmptyLayers == convert.EmptyContent {
 			m, err := j.move(ctx, b, nil, keepAll)
 			if err != nil {
@@ -307,7 +301,7 @@ func (j *job) unpack(ctx context.Context, tx *store.Tx, p *picture, to convert.F
 		}
 		want, at = append(want, l), append(at, i)
 	}
-	done, err := transfer.Layers(ctx, tx, want, transfer.Options{Jobs: j.o.Jobs, Logger: j.o.Logger})
+	done, err := transfer.Layers(ctx, tx, want, transfer.Options{Jobs: j.o.Jobs, Logger: j.o.Logger, Progress: j.tells("")})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -233,7 +233,7 @@ func (k *checker) blob(ctx context.Context, b blob) error {
 	if k.fast {
 		return nil
 	}
-	v, err := streamio.NewVerifier(k.watch(ctx, r), b.size, b.digest)
+	v, err := streamio.NewVerifier(streamio.WithContext(ctx, r), b.size, b.digest)
 	if err == nil {
 		_, err = streamio.Copy(io.Discard, v)
 	}

@@ -49,21 +49,6 @@ type Options struct {
 	Progress  func(Event)  // told about layers, never twice at the same time; may be nil
 }
 
-// Event says how far a layer is.
-type Event struct {
-	Layer   int // of the image, base first
-	Digest  digest.Digest
-	Start   time.Time
-	End     time.Time // zero while it goes on
-	Bytes   int64     // of the blob, fetched so far
-	Size    int64     // of the blob; -1: not known
-	Skipped bool      // the store has it
-	Err     error     // why it failed, when it has ended
-}
-
-// pause is how often a layer that goes on is told.
-const pause = 100 * time.Millisecond
-
 // Layers brings the layers of an image, base first, into a change. The last one's ID is the image's top layer. Class limit for more
 // layers than a store can stack.
 func Layers(ctx context.Context, tx *store.Tx, layers []Layer, o Options) ([]Done, error) {
@@ -107,7 +92,7 @@ type pipeline struct {
 	o      Options
 	layers []Layer
 	done   []Done
-	mu     sync.Mutex // held while Progress is called, and guards what meters know
+	mu     sync.Mutex // held while Progress is called
 }
 
 // fetch prepares layers, side by side. The first failure stops the others and is returned.
@@ -143,13 +128,12 @@ func (p *pipeline) fetch(ctx context.Context, todo []int) error {
 // layer fetches and prepares one layer, and tells about it.
 func (p *pipeline) layer(ctx context.Context, i int) (err error) {
 	l := p.layers[i]
-	e := &meter{p: p, now: Event{Layer: i, Digest: l.Digest, Size: l.Size, Start: time.Now()}}
-	p.tell(e.now)
+	e := NewMeter(Event{Layer: i, Digest: l.Digest, Size: l.Size, Start: time.Now()}, p.tell)
 	defer func() {
 		if v := recover(); v != nil { // in a goroutine it would end the program
 			err = kimg.Errorf(kimg.ErrInternal, "", "%v", v)
 		}
-		e.end(err)
+		e.End(err)
 	}()
 	if err = p.prepare(ctx, l, e, &p.done[i]); err == nil {
 		p.o.Logger.DebugContext(ctx, "layer unpacked", "digest", l.Digest, "diffid", p.done[i].DiffID, "bytes", p.done[i].Size, "took", time.Since(e.now.Start))
@@ -158,7 +142,7 @@ func (p *pipeline) layer(ctx context.Context, i int) (err error) {
 }
 
 // prepare reads the blob once: verified, decompressed, hashed and unpacked, and kept if need be.
-func (p *pipeline) prepare(ctx context.Context, l Layer, e *meter, d *Done) error {
+func (p *pipeline) prepare(ctx context.Context, l Layer, e *Meter, d *Done) error {
 	body, size, err := l.Open(ctx)
 	if err != nil {
 		return err
@@ -167,8 +151,7 @@ func (p *pipeline) prepare(ctx context.Context, l Layer, e *meter, d *Done) erro
 	if l.Size >= 0 && size >= 0 && size != l.Size {
 		return kimg.Errorf(kimg.ErrIntegrity, l.Digest.String(), "size: %d bytes where the manifest says %d", size, l.Size)
 	}
-	e.Reader = streamio.WithContext(ctx, body)
-	var blob io.Reader = e
+	blob := io.TeeReader(streamio.WithContext(ctx, body), e)
 	if p.o.KeepBlobs && l.Digest != l.DiffID {
 		if d.kept, err = p.tx.SpoolBlob(); err != nil {
 			return err
@@ -242,36 +225,6 @@ func (p *pipeline) tell(e Event) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.o.Progress(e)
-	}
-}
-
-// meter counts the bytes of a blob.
-type meter struct {
-	io.Reader
-	p    *pipeline
-	now  Event
-	last time.Time
-}
-
-func (m *meter) Read(b []byte) (int, error) {
-	n, err := m.Reader.Read(b)
-	m.p.mu.Lock()
-	defer m.p.mu.Unlock()
-	m.now.Bytes += int64(n)
-	if now := time.Now(); m.p.o.Progress != nil && now.Sub(m.last) >= pause {
-		m.last = now
-		m.p.o.Progress(m.now)
-	}
-	return n, err
-}
-
-// end tells that the layer has ended. A source that blocks may still be read from, when that was cancelled.
-func (m *meter) end(err error) {
-	m.p.mu.Lock()
-	defer m.p.mu.Unlock()
-	m.now.End, m.now.Err = time.Now(), err
-	if m.p.o.Progress != nil {
-		m.p.o.Progress(m.now)
 	}
 }
 
