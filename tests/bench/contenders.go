@@ -19,6 +19,12 @@ type contender struct {
 	do   func(s *site, id string) (usage, error)
 }
 
+// atMost is the same contender for at most n rounds.
+func (c contender) atMost(n int) contender {
+	c.most = n
+	return c
+}
+
 // tmp is the environment that has everybody's temporary files in the place.
 func (s *site) tmp() []string { return []string{"TMPDIR=" + s.dir} }
 

@@ -1,6 +1,6 @@
 // Command bench holds kimg against the bars of its table (rows.go): kimg commit against the floor (tar, hash and untar in a
-// pipe) and against the buildahs of the machine, kimg load and save against skopeo and podman, and with -convert kimg convert
-// against skopeo. Runs alternate, every commit has content of its own and every load a store, medians are compared. It prints
+// pipe) and against the buildahs of the machine, load, save, push and pull against skopeo, podman and buildah, and with -convert
+// kimg convert against skopeo. Runs alternate, every commit has content of its own and every load a store, medians are compared. It prints
 // one table, met or missed, and with -doc writes docs/performance.md and its chart from the same numbers. A missed bar is no
 // failure of the program.
 package main

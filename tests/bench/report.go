@@ -153,9 +153,11 @@ kimg as users run it, which waits for the disk, against the floor with ` + "`syn
 
 - **floor**: ` + "`tar -C UPPER --xattrs -cf - . | tee >(openssl dgst -sha256) | tar --xattrs -xf - -C NEW`" + `, the hash waited for: each byte read, hashed
   and written once by tools every machine has. **read + hash** is the same without writing.
-- **buildah**: ` + "`buildah commit -q`" + `, to oci: with gzip ` + "`--disable-compression=false`" + `. It has no zstd here; kimg's is held against its gzip.
+- **buildah**: ` + "`buildah commit -q`" + `, to oci: with gzip ` + "`--disable-compression=false`" + `. Its commit knows no zstd; kimg's is held against its gzip.
 - **load** is into an empty store, of a layout with gzip layers against ` + "`skopeo copy`" + `, of an archive against ` + "`podman load`" + `; *listed* is one during which
   ` + "`kimg images`" + ` runs on the store in a process of its own, again and again.
+- **push** is to a registry of the run's own on the loopback interface, empty but for *again*, which is the second push to it; against
+  ` + "`buildah push --compression-format`" + `. **pull** is from such a registry into an empty store, against ` + "`skopeo copy`" + `.
 - **bytes written** are those dirtied by all processes, temporary files included.
 
 ![wall time of each contender](performance.svg)

@@ -85,6 +85,8 @@ func (s *site) prepare(r row) error {
 	case err != nil:
 		return err
 	case r.archive:
+		return s.archive()
+	case r.image:
 		return s.whole()
 	case r.images == 0:
 		return nil

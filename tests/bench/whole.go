@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 
@@ -21,13 +22,19 @@ func (s *site) fresh(id string) *site {
 	return &f
 }
 
-// whole makes the image that is saved, and the archive of it that is loaded, which podman writes.
+// whole makes the image that is saved and sent.
 func (s *site) whole() error {
 	if err := s.container("whole"); err != nil {
 		return err
 	}
 	s.trash = nil
-	if _, err := timed(s.tmp(), s.fast("commit", "whole", "localhost/whole")...); err != nil {
+	_, err := timed(s.tmp(), s.fast("commit", "whole", "localhost/whole")...)
+	return errors.Join(err, s.settle())
+}
+
+// archive makes the archive that is loaded, of the image, which podman writes.
+func (s *site) archive() error {
+	if err := s.whole(); err != nil {
 		return err
 	}
 	if _, err := timed(s.tmp(), s.podman("save", "-q", "-o", filepath.Join(s.dir, archiveFile), "localhost/whole")...); err != nil {
@@ -61,10 +68,14 @@ func listed(name, from string) contender {
 // copyIn is skopeo copy into an empty store.
 func copyIn(name string) contender {
 	return contender{name: name, do: func(s *site, id string) (usage, error) {
-		f := s.fresh(id)
-		to := "containers-storage:[" + s.driver + "@" + f.root() + "+" + f.runroot() + "]localhost/one:1"
-		return timed(s.tmp(), lab.Unshared("skopeo", "--insecure-policy", "copy", "-q", "oci:"+filepath.Join(s.dir, imageDir)+":1", to)...)
+		return timed(s.tmp(), s.fresh(id).skopeo("oci:"+filepath.Join(s.dir, imageDir)+":1")...)
 	}}
+}
+
+// skopeo copies an image into the store; flags come first.
+func (s *site) skopeo(args ...string) []string {
+	to := "containers-storage:[" + s.driver + "@" + s.root() + "+" + s.runroot() + "]localhost/one:1"
+	return lab.Unshared(slices.Concat([]string{"skopeo", "--insecure-policy", "copy", "-q"}, args, []string{to})...)
 }
 
 func podmanLoad() contender {

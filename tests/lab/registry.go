@@ -1,9 +1,12 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,28 +18,62 @@ import (
 func Registry(t testing.TB) string {
 	t.Helper()
 	testenv.Need(t, "docker-registry")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, stop, err := ServeRegistry(TempDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	dir := TempDir(t)
-	conf := filepath.Join(dir, "registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\ncompatibility: {schema1: {enabled: true}}\n", filepath.Join(dir, "data"), addr)
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	Start(t, nil, "docker-registry", "serve", conf)
-	for range 200 {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return addr
+	t.Cleanup(stop)
+	return addr
+}
+
+// ServeRegistry runs Debian's registry on the loopback interface, its data below a directory that exists, and returns its
+// host and port once it answers. stop ends it; the data stays.
+func ServeRegistry(dir string) (addr string, stop func(), err error) {
+	for range 5 { // somebody else may take the port before the registry does
+		if addr, stop, err = serveRegistry(dir); err == nil {
+			return addr, stop, nil
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatal("the registry does not answer")
-	return ""
+	return "", nil, err
+}
+
+func serveRegistry(dir string) (addr string, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	addr = l.Addr().String()
+	if err := l.Close(); err != nil {
+		return "", nil, err
+	}
+	conf := filepath.Join(dir, "registry.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q, headers: {X-Lab: [%q]}}\ncompatibility: {schema1: {enabled: true}}\n",
+		filepath.Join(dir, "data"), addr, dir)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		return "", nil, err
+	}
+	cmd := exec.Command("docker-registry", "serve", conf)
+	cmd.Dir = "/"
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	gone := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(gone) }()
+	stop = func() { _ = cmd.Process.Kill(); <-gone }
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		if r, err := http.Get("http://" + addr + "/v2/"); err == nil {
+			_ = r.Body.Close()
+			if r.Header.Get("X-Lab") == dir { // ours, not another one on the same port
+				http.DefaultClient.CloseIdleConnections()
+				return addr, stop, nil
+			}
+		}
+		select {
+		case <-gone:
+			return "", nil, errors.New("the registry ended")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	stop()
+	return "", nil, errors.New("the registry does not answer")
 }
