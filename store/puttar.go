@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 
+	"github.com/containers/storage/pkg/reexec"
+
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/failpoint"
 	"github.com/kimg/kimg/internal/safeopen"
@@ -67,6 +69,9 @@ func (tx *Tx) putTar(ctx context.Context, l *StagedLayer) error {
 	if _, err := l.out.tar.Seek(0, io.SeekStart); err != nil {
 		return wrap("layer "+l.ID, err)
 	}
+	// Without reexec.Init this panics, as the library would with its record of the tar half written: a goroutine of the library
+	// goes on reading what is closed by then, and ends the program. Here nothing has begun.
+	_ = reexec.Command("storage-applyLayer")
 	l.applied = true
 	made, _, err := tx.s.st.PutLayer(l.ID, l.Parent, nil, tx.s.mountLabel(l.Parent), false, l.options(), streamio.WithContext(ctx, l.out.tar))
 	if err != nil {

@@ -44,7 +44,7 @@ func wrapped(t *testing.T, driver string) (*store.Store, storage.Store) {
 func TestWithoutReexec(t *testing.T) {
 	for driver, want := range map[string]kimg.Class{"overlay": "", "vfs": kimg.ErrInternal} {
 		t.Run(driver, func(t *testing.T) {
-			st, _ := wrapped(t, driver)
+			st, own := wrapped(t, driver)
 			var b bytes.Buffer
 			w := tar.NewWriter(&b)
 			if err := w.WriteHeader(&tar.Header{Name: "f", Mode: 0o644}); err != nil {
@@ -53,6 +53,9 @@ func TestWithoutReexec(t *testing.T) {
 			w.Close()
 			if _, err := st.AddLayer(t.Context(), "", store.TarSource(&b)); kimg.ClassOf(err) != want {
 				t.Errorf("%v", err)
+			}
+			if layers, err := own.Layers(); err != nil || want != "" && len(layers) > 0 {
+				t.Errorf("%d layers are left, %v", len(layers), err)
 			}
 			if err := work(t.Context(), st, "box"); kimg.ClassOf(err) != want {
 				t.Errorf("%v", err)
