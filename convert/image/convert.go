@@ -108,11 +108,11 @@ func (j *job) run(ctx context.Context) (Result, error) {
 }
 
 // wanted is the platform of the one image of an index that is meant; nil: the index is.
-func (j *job) wanted() *ispec.Platform {
-	if j.o.Platform == nil && j.o.Single {
+func (c *Converter) wanted() *ispec.Platform {
+	if c.o.Platform == nil && c.o.Single {
 		return thisMachine()
 	}
-	return j.o.Platform
+	return c.o.Platform
 }
 
 func thisMachine() *ispec.Platform { return &ispec.Platform{OS: "linux", Architecture: runtime.GOARCH} }
@@ -125,7 +125,7 @@ func (j *job) signatures(ctx context.Context) (convert.Report, error) {
 	if from != transportDir && !(from == transportDocker && carried) {
 		return nil, nil
 	}
-	all, err := j.from.Signatures(ctx)
+	all, err := j.from.(signedSource).Signatures(ctx, "")
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}

@@ -13,8 +13,6 @@ type Source interface {
 	Manifest(ctx context.Context) ([]byte, error)
 	// ManifestByDigest returns the manifest of an image of the index, checked against its digest.
 	ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte, error)
-	// Signatures returns the detached signatures that are kept with the image.
-	Signatures(ctx context.Context) ([][]byte, error)
 	// Blob returns the bytes of a blob, not verified yet, and their number. Class notfound ("blob-missing") when it is not
 	// there. The caller closes the reader.
 	Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)

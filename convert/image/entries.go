@@ -51,7 +51,8 @@ func (j *job) entries(ctx context.Context) ([]Entry, error) {
 		if !ok {
 			return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
 		}
-		return []Entry{{d, where(j.src, d.Digest)}}, nil
+		_, err := j.instance(ctx, d) // the policy is asked
+		return []Entry{{d, where(j.src, d.Digest)}}, err
 	}
 	var all []Entry
 	for _, d := range v.Manifests {

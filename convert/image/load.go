@@ -192,7 +192,7 @@ func (l *loader) read(ctx context.Context, n int, one *arriving) error {
 		return err
 	}
 	manifest, err := src.Manifest(ctx)
-	if err == nil {
+	if err == nil && (l.Converter.o.Platform == nil || !isIndex(manifest)) {
 		err = l.judge(ctx, l.in.ref, src, nil)
 	}
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/containers/image/v5/types"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
@@ -41,22 +40,14 @@ func (c *Converter) openSource(ctx context.Context, ref types.ImageReference, te
 	if err != nil {
 		return nil, err
 	}
-	if err := c.judge(ctx, ref, src, nil); err != nil {
+	if manifest, merr := src.Manifest(ctx); merr != nil || c.wanted() == nil || !convert.IsIndex(manifest, "") {
+		err = c.judge(ctx, ref, src, nil)
+	} // of the index only one image is taken, and that is asked about: as other tools do, who sign no indexes
+	if err != nil {
 		src.Close()
 		return nil, err
 	}
 	return src, nil
-}
-
-// judge asks the policy about an image, or about one instance of its index. The store's own images need no leave.
-func (c *Converter) judge(ctx context.Context, ref types.ImageReference, src Source, instance *digest.Digest) error {
-	switch from := src.(type) {
-	case *stored:
-		return nil
-	case *registry:
-		return c.policy.allow(ctx, from, instance)
-	}
-	return c.policy.allow(ctx, judged{src, ref}, instance)
 }
 
 // tempDir is where a conversion may write anyhow: in the destination, or beside it when it is not there yet.

@@ -2,7 +2,8 @@ package image
 
 import (
 	"context"
-	"io"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -39,20 +40,27 @@ type policy struct {
 	pc *signature.PolicyContext
 }
 
-// allow checks that the policy accepts an image, or one instance of its index.
-func (p *policy) allow(ctx context.Context, src types.ImageSource, instance *digest.Digest) error {
+// allow checks that the policy accepts an image, or one instance of an index.
+func (p *policy) allow(ctx context.Context, img types.UnparsedImage) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.open(); err != nil {
 		return err
 	}
-	if ok, err := p.pc.IsRunningImageAllowed(ctx, image.UnparsedInstance(src, instance)); !ok {
-		if c := kimg.ClassOf(err); c != kimg.ErrInternal {
-			return err // reading it failed
-		}
-		return kimg.Errorf(kimg.ErrDenied, "", "the signature policy does not accept the image: %w", err)
+	ok, err := p.pc.IsRunningImageAllowed(ctx, img)
+	if ok {
+		return nil
 	}
-	return nil
+	var verdict signature.PolicyRequirementError
+	if !errors.As(err, &verdict) { // a signature is wrong, or something could not be read: what was read once is not read again
+		if _, _, err := img.Manifest(ctx); err != nil {
+			return err
+		}
+		if _, err := img.Signatures(ctx); err != nil {
+			return err
+		}
+	}
+	return &kimg.Error{Class: kimg.ErrDenied, Err: fmt.Errorf("the signature policy does not accept the image: %w", err)}
 }
 
 func (p *policy) open() error {
@@ -85,39 +93,60 @@ func (p *policy) close() error {
 	return pc.Destroy()
 }
 
-// judged is a source as the policy sees it: its manifest and its signatures under the name the user gave.
+// judge asks the policy about an image, or about one instance of its index. The store's own images need no leave.
+func (c *Converter) judge(ctx context.Context, ref types.ImageReference, src Source, instance *digest.Digest) error {
+	switch from := src.(type) {
+	case *stored:
+		return nil
+	case *registry: // the library's own source knows every kind of signature
+		return from.Ask(ctx, func(ctx context.Context) error {
+			return c.policy.allow(ctx, image.UnparsedInstance(from.ImageSource, instance))
+		})
+	}
+	img, err := newJudged(ctx, ref, src, instance)
+	if err != nil {
+		return err
+	}
+	return c.policy.allow(ctx, img)
+}
+
+// judged is an image of a file or directory, or an instance of its index, as the policy sees it: the very bytes that are copied, under the
+// name the user gave.
 type judged struct {
-	Source
-	ref types.ImageReference
+	*image.UnparsedImage // of the signatures
+
+	ref      types.ImageReference
+	src      Source
+	instance *digest.Digest
+}
+
+func newJudged(ctx context.Context, ref types.ImageReference, src Source, instance *digest.Digest) (judged, error) {
+	var files [][]byte
+	var err error
+	if from, ok := src.(signedSource); ok {
+		files, err = from.Signatures(ctx, named(instance))
+	}
+	j := judged{ref: ref, src: src, instance: instance}
+	if err == nil {
+		j.UnparsedImage, err = understand(ctx, ref, files)
+	}
+	return j, err
+}
+
+func named(instance *digest.Digest) digest.Digest {
+	if instance == nil {
+		return ""
+	}
+	return *instance
 }
 
 func (j judged) Reference() types.ImageReference { return j.ref }
 
-func (j judged) GetManifest(ctx context.Context, instance *digest.Digest) ([]byte, string, error) {
-	var data []byte
-	var err error
-	if instance == nil {
-		data, err = j.Manifest(ctx)
+func (j judged) Manifest(ctx context.Context) (data []byte, mediaType string, err error) {
+	if j.instance == nil {
+		data, err = j.src.Manifest(ctx)
 	} else {
-		data, err = j.ManifestByDigest(ctx, *instance)
+		data, err = j.src.ManifestByDigest(ctx, *j.instance)
 	}
 	return data, manifest.GuessMIMEType(data), err
-}
-
-// GetSignatures implements types.ImageSource. Those of instances are not kept in files.
-func (j judged) GetSignatures(ctx context.Context, instance *digest.Digest) ([][]byte, error) {
-	if instance != nil {
-		return nil, nil
-	}
-	return j.Signatures(ctx)
-}
-
-func (j judged) GetBlob(ctx context.Context, info types.BlobInfo, _ types.BlobInfoCache) (io.ReadCloser, int64, error) {
-	return j.Blob(ctx, info.Digest)
-}
-
-func (judged) HasThreadSafeGetBlob() bool { return true }
-
-func (judged) LayerInfosForCopy(context.Context, *digest.Digest) ([]types.BlobInfo, error) {
-	return nil, nil
 }

@@ -47,10 +47,17 @@ func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte,
 	return data, err
 }
 
-// Signatures implements Source.
-func (r *registry) Signatures(ctx context.Context) (all [][]byte, err error) {
-	err = r.Ask(ctx, func(ctx context.Context) (err error) {
-		all, err = r.GetSignatures(ctx, nil)
+// Signatures implements signedSource: those that the registry has, or that lie where registries.d says.
+func (r *registry) Signatures(ctx context.Context, instance digest.Digest) (all [][]byte, err error) {
+	var of *digest.Digest
+	if instance != "" {
+		of = &instance
+	}
+	err = r.Ask(ctx, func(ctx context.Context) error {
+		signatures, err := image.UnparsedInstance(r.ImageSource, of).UntrustedSignatures(ctx)
+		if err == nil {
+			all, err = signatureFiles(signatures)
+		}
 		return err
 	})
 	return all, err

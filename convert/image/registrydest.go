@@ -154,10 +154,16 @@ func (d *remoteDestination) name(ctx context.Context, manifest []byte, tag strin
 	}))
 }
 
-// nothing is what the library's registries want to be told of when they are done; they do not look at it.
+// nothing is an image of which nothing is known but simple signatures. The library's registries want to be told of one when they are
+// done; they do not look at it.
 type nothing struct {
 	types.ImageSource
-	ref types.ImageReference
+	ref        types.ImageReference
+	signatures [][]byte
 }
 
 func (n nothing) Reference() types.ImageReference { return n.ref }
+
+func (n nothing) GetSignatures(context.Context, *digest.Digest) ([][]byte, error) {
+	return n.signatures, nil
+}

@@ -41,7 +41,7 @@ func (j *job) inspect(ctx context.Context) (Documents, error) {
 	}
 	if convert.IsIndex(manifest, "") {
 		want := j.wanted()
-		if want == nil {
+		if want == nil { // openSource has asked the policy
 			v, err := convert.ParseIndex(manifest)
 			return Documents{Document: convert.Document{Format: v.Format, Manifest: manifest}, Digest: digest.FromBytes(manifest), Index: true}, err
 		}

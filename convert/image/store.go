@@ -95,9 +95,6 @@ func (s *stored) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte,
 	return s.list.Manifest(ctx, d)
 }
 
-// Signatures implements Source: the store's own images are trusted.
-func (s *stored) Signatures(context.Context) ([][]byte, error) { return nil, nil }
-
 // Blob implements Source for what the store keeps as it came.
 func (s *stored) Blob(ctx context.Context, d digest.Digest) (r io.ReadCloser, size int64, err error) {
 	if src := s.far.has(d); src != nil {

@@ -81,11 +81,6 @@ func (s *Source) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte,
 	return s.tar.document(m, d)
 }
 
-// Signatures returns none: archives have no place for simple signatures.
-func (s *Source) Signatures(ctx context.Context) ([][]byte, error) {
-	return nil, context.Cause(ctx)
-}
-
 // Blob opens a blob and tells its size. The bytes are not verified. The caller closes the reader, before the source.
 func (s *Source) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
 	if err := context.Cause(ctx); err != nil {

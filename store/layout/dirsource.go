@@ -79,14 +79,20 @@ func (s *DirSource) ManifestByDigest(ctx context.Context, d digest.Digest) ([]by
 	return readDocument(ctx, s.root, d.Encoded()+"."+dirManifest, d)
 }
 
-// Signatures returns the simple signatures kept beside the manifest, in order.
-func (s *DirSource) Signatures(ctx context.Context) ([][]byte, error) {
+// Signatures returns the signatures kept beside the manifest, or beside that of an instance of the index unless that is empty, in order
+// and as the files have them.
+func (s *DirSource) Signatures(ctx context.Context, instance digest.Digest) ([][]byte, error) {
+	if instance != "" {
+		if err := strict.Digest(instance.String()); err != nil {
+			return nil, err
+		}
+	}
 	var all [][]byte
 	for total := 0; ; {
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		name := fmt.Sprintf("signature-%d", len(all)+1)
+		name := signatureFile(instance, len(all)+1)
 		sig, err := readBounded(s.root, name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -99,6 +105,15 @@ func (s *DirSource) Signatures(ctx context.Context) ([][]byte, error) {
 		}
 		all = append(all, sig)
 	}
+}
+
+// signatureFile is the file of the n-th signature of a manifest, from 1.
+func signatureFile(instance digest.Digest, n int) string {
+	name := fmt.Sprintf("signature-%d", n)
+	if instance != "" {
+		name = instance.Encoded() + "." + name
+	}
+	return name
 }
 
 // Blob opens a blob and tells its size. The bytes are not verified. The caller closes the reader.

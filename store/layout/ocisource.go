@@ -112,11 +112,6 @@ func (s *OCISource) ManifestByDigest(ctx context.Context, d digest.Digest) ([]by
 	return readDocument(ctx, s.root, BlobPath(d), d)
 }
 
-// Signatures returns none: a layout has no place for simple signatures.
-func (s *OCISource) Signatures(ctx context.Context) ([][]byte, error) {
-	return nil, context.Cause(ctx)
-}
-
 // Blob opens a blob and tells its size. The bytes are not verified. The caller closes the reader.
 func (s *OCISource) Blob(ctx context.Context, d digest.Digest) (r io.ReadCloser, size int64, err error) {
 	if err := errors.Join(strict.Digest(d.String()), context.Cause(ctx)); err != nil {

@@ -80,7 +80,7 @@ func TestReadDir(t *testing.T) {
 	if m, err := s.ManifestByDigest(t.Context(), instance); err != nil || !bytes.Equal(m, other.Manifest) {
 		t.Errorf("another instance, %v", err)
 	}
-	if sigs, err := s.Signatures(t.Context()); err != nil || len(sigs) != 2 || string(sigs[1]) != "second" {
+	if sigs, err := s.Signatures(t.Context(), ""); err != nil || len(sigs) != 2 || string(sigs[1]) != "second" {
 		t.Errorf("signatures %q, %v", sigs, err)
 	}
 	for _, l := range img.Layers {

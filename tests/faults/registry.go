@@ -22,6 +22,9 @@ type Registry struct {
 	Elsewhere string // where GET of blobs is sent to, a URL; empty: nowhere
 	NoMount   bool
 
+	Signed     bool                // it keeps signatures itself (X-Registry-Supports-Signatures)
+	Signatures map[string][][]byte // digest -> simple signatures
+
 	mu        sync.Mutex
 	manifests map[string]document // repository@digest or repository:tag
 	blobs     map[string][]byte   // repository@digest
@@ -151,7 +154,7 @@ func (s *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // split takes /v2/REPO/WHAT/NAME apart.
 func split(path string) (repo, what, name string) {
-	parts := strings.SplitN(strings.TrimPrefix(path, "/v2/"), "/", 3)
+	parts := strings.SplitN(strings.TrimPrefix(strings.TrimPrefix(path, "/extensions"), "/v2/"), "/", 3)
 	for len(parts) < 3 {
 		parts = append(parts, "")
 	}
@@ -166,8 +169,8 @@ func kind(r *http.Request, what, name string) string {
 		return "token"
 	case r.Method == "DELETE":
 		return "delete"
-	case what == "tags":
-		return "tags"
+	case what == "tags", what == "signatures":
+		return what
 	case what == "manifests" && r.Method == "PUT":
 		return "publish"
 	case what == "manifests":
@@ -215,6 +218,11 @@ func (s *Registry) answer(w http.ResponseWriter, r *http.Request, kind, repo, na
 	defer s.mu.Unlock()
 	switch kind {
 	case "ping":
+		if s.Signed {
+			w.Header().Set("X-Registry-Supports-Signatures", "1")
+		}
+	case "signatures":
+		s.signatures(w, r, name, body)
 	case "manifest":
 		m := s.manifest(repo, name)
 		if m.data == nil {
@@ -273,6 +281,31 @@ func (s *Registry) answer(w http.ResponseWriter, r *http.Request, kind, repo, na
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// signatures answers as OpenShift's registry does.
+func (s *Registry) signatures(w http.ResponseWriter, r *http.Request, digest string, body []byte) {
+	type signature struct {
+		Version int    `json:"schemaVersion"`
+		Name    string `json:"name"`
+		Type    string `json:"type"`
+		Content []byte `json:"content"`
+	}
+	if r.Method == "PUT" {
+		var one signature
+		if json.Unmarshal(body, &one) != nil {
+			Status(http.StatusBadRequest, "")(w, r, nil)
+			return
+		}
+		s.Signatures[digest] = append(s.Signatures[digest], one.Content)
+		w.WriteHeader(http.StatusCreated)
+		return
+	}
+	all := []signature{}
+	for n, content := range s.Signatures[digest] {
+		all = append(all, signature{2, fmt.Sprintf("%s@%032x", digest, n), "atomic", content})
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"signatures": all})
 }
 
 func (s *Registry) continued(w http.ResponseWriter, repo, id string) {
