@@ -128,6 +128,19 @@ func commands(a *app) []*cobra.Command {
 	}
 }
 
+// group makes a command of others.
+func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usagef(kimg.Quote(args[0]), "unknown command; see kimg %s --help", cmd.Name())
+		}
+		return cmd.Help()
+	}
+	cmd.AddCommand(subs...)
+	return cmd
+}
+
 func (g *globals) register(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVar(&g.root, "root", "", "`directory` of the store (default from storage.conf)")

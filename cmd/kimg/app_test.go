@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +111,7 @@ func TestTexts(t *testing.T) {
 		}
 	}
 	now := time.Now()
-	for d, want := range map[time.Duration]string{0: "now", time.Second: "1 second ago", 2 * time.Hour: "2 hours ago", 800 * 24 * time.Hour: "2 years ago"} {
+	for d, want := range map[time.Duration]string{0: "now", time.Second: "1 second ago", 2 * time.Hour: "2 hours ago", 800 * 24 * time.Hour: "2 years ago", now.Sub(time.Unix(0, 0)): strconv.Itoa(int(now.Unix()/86400/365)) + " years ago"} {
 		if got := since(now.Add(-d)); got != want {
 			t.Errorf("%v: %s", d, got)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -127,39 +128,21 @@ func (a *app) systemContext() *types.SystemContext {
 
 // withConverter runs what needs a converter.
 func (a *app) withConverter(o convertimage.Options, refs []types.ImageReference, run func(*convertimage.Converter) error) error {
-	return a.withPlaces(refs, func(open func() (*store.Store, error)) (err error) {
-		o.Store = open
+	return a.withPlaces(refs, func(open func() (*store.Store, error)) error {
+		if open != nil {
+			o.Store = open
+		}
 		c := convertimage.New(o)
-		defer func() {
-			if cerr := c.Close(); err == nil {
-				err = cerr
-			}
-		}()
-		return run(c)
+		return joined(run(c), c.Close())
 	})
 }
 
 // withPlaces runs what needs a store only when a reference names it: then it is opened, and a namespace entered; else open is nil.
-func (a *app) withPlaces(refs []types.ImageReference, run func(open func() (*store.Store, error)) error) (err error) {
-	for _, ref := range refs {
-		if !convertimage.NamesStore(ref) {
-			continue
-		}
-		if err := a.enter(anyNamespace); err != nil {
-			return err
-		}
-		st, err := a.openStore()
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if cerr := st.Close(); err == nil {
-				err = cerr
-			}
-		}()
-		return run(func() (*store.Store, error) { return st, nil })
+func (a *app) withPlaces(refs []types.ImageReference, run func(open func() (*store.Store, error)) error) error {
+	if !slices.ContainsFunc(refs, convertimage.NamesStore) {
+		return run(nil)
 	}
-	return run(nil)
+	return a.openStore(anyNamespace, func(st *store.Store) error { return run(func() (*store.Store, error) { return st, nil }) })
 }
 
 func (o *convertOptions) run(cmd *cobra.Command, list []string) error {

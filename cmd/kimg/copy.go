@@ -20,10 +20,9 @@ import (
 type copyOptions struct {
 	*app
 	format, compression, platform string
-	progress                      string
 	all, preserve, keepBlobs      bool
 	retry                         int
-	digestFile                    string
+	digestFile, progress          string
 	tags                          []string
 	quiet                         bool
 	sides                         sidesFlags
@@ -84,11 +83,17 @@ func (o *copyOptions) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "of an index, take all images and what else it has (default: the image for this machine)")
 	f.StringVar(&o.platform, "platform", "", "of an index, take the image for `os/arch[/variant]`")
+	o.registerSending(cmd)
+}
+
+// registerSending registers those that kimg manifest push has as well.
+func (o *copyOptions) registerSending(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.BoolVar(&o.preserve, "preserve-digests", false, "refuse rather than change a digest")
-	f.IntVar(&o.retry, "retry", 3, "ask a registry that fails for a while again, `N` times")
+	retryFlag(f, &o.retry)
 	f.StringVar(&o.digestFile, "digestfile", "", "write the digest of the manifest to a `file`")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing")
 	f.StringVar(&o.progress, "progress", "auto", progressUsage)
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing")
 }
 
 // check turns the flags into options of the library.
@@ -96,16 +101,13 @@ func (o *copyOptions) check() (err error) {
 	if o.all && o.platform != "" {
 		return usagef("--platform", "cannot be used together with --all")
 	}
-	if o.retry < 0 || o.retry > 20 {
-		return usagef("--retry", "%d is not a number from 0 to 20", o.retry)
-	}
 	p := &o.options
 	*p = convertimage.Options{
-		Keep: true, Single: !o.all, PreserveDigests: o.preserve, KeepBlobs: o.keepBlobs, AdditionalTags: o.tags, Retries: o.retry,
+		Keep: true, Single: !o.all, PreserveDigests: o.preserve, KeepBlobs: o.keepBlobs, AdditionalTags: o.tags,
 		Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
 	}
-	if o.retry == 0 {
-		p.Retries = -1
+	if p.Retries, err = retries(o.retry); err != nil {
+		return err
 	}
 	if p.Format, err = formatWord(o.format); err != nil {
 		return err
@@ -172,8 +174,7 @@ func (o *copyOptions) runPush(cmd *cobra.Command, list []string) error {
 	if err != nil {
 		return err
 	}
-	o.options.Sys = o.systemContext()
-	if err := o.sides.both.apply(o.options.Sys); err != nil {
+	if o.options.Sys, err = o.sides.both.system(o.app); err != nil {
 		return err
 	}
 	return o.move(cmd.Context(), "push", convertimage.InStore(name), dst, []string{name, to})
@@ -208,35 +209,42 @@ func (o *copyOptions) move(ctx context.Context, name commit.Step, src, dst types
 	if len(o.tags) > 0 && dst.Transport().Name() != "docker" {
 		return usagef("--additional-tag", "is for images in registries")
 	}
+	return o.withPlaces([]types.ImageReference{src, dst}, func(open func() (*store.Store, error)) error {
+		o.options.Store = open
+		return o.sent(ctx, name, list, func(c *convertimage.Converter) (convertimage.Result, error) { return c.Convert(ctx, src, dst) })
+	})
+}
+
+// sent runs what copies an image, from list[0] to list[1], tells how far it is and prints the digest.
+func (o *copyOptions) sent(ctx context.Context, name commit.Step, list []string, send func(*convertimage.Converter) (convertimage.Result, error)) error {
 	file, err := newResultFile(o.digestFile, 4<<10, mayReplace)
 	if err != nil {
 		return err
 	}
 	defer file.abort()
-	return o.withPlaces([]types.ImageReference{src, dst}, func(open func() (*store.Store, error)) error {
-		s, err := o.begin(name, list[1], o.progress, o.quiet)
-		if err != nil {
+	var r convertimage.Result
+	err = o.oneStep(name, list[1], o.progress, o.quiet, func(s *step) error {
+		p := o.options
+		p.Progress, p.Logger = s.layer, o.log
+		return o.withConverter(p, nil, func(c *convertimage.Converter) error {
+			r, err = send(c)
 			return err
-		}
-		o.options.Store, o.options.Logger, o.options.Progress = open, o.log, s.layer
-		c := convertimage.New(o.options)
-		defer c.Close()
-		r, err := c.Convert(ctx, src, dst)
-		if s.end(err); err == nil {
-			err = file.write([]byte(r.NewDigest))
-		}
-		if err != nil {
-			return err
-		}
-		o.warn(ctx, "the copy does not have everything", r.Report)
-		j := newConvertedJSON(r)
-		j.Source, j.Destination = list[0], list[1]
-		switch {
-		case o.flags.json:
-			return o.printJSON(j)
-		case !o.quiet:
-			o.println(r.NewDigest.String())
-		}
-		return nil
+		})
 	})
+	if err == nil {
+		err = file.write([]byte(r.NewDigest))
+	}
+	if err != nil {
+		return err
+	}
+	o.warn(ctx, "the copy does not have everything", r.Report)
+	j := newConvertedJSON(r)
+	j.Source, j.Destination = list[0], list[1]
+	switch {
+	case o.flags.json:
+		return o.printJSON(j)
+	case !o.quiet:
+		o.println(r.NewDigest.String())
+	}
+	return nil
 }

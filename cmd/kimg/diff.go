@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -16,13 +14,12 @@ import (
 
 // diffOptions are the flags of kimg diff.
 type diffOptions struct {
-	*app
-	tar  bool
-	file string
+	outFile
+	tar bool
 }
 
 func newDiff(a *app) *cobra.Command {
-	o := &diffOptions{app: a}
+	o := &diffOptions{outFile: outFile{app: a}}
 	cmd := &cobra.Command{
 		Use:   "diff [flags] CTR|IMAGE|LAYER [OTHER]",
 		Short: "List what a container, an image's newest layer or a layer changed, or how two trees differ",
@@ -34,7 +31,7 @@ uncompressed tar whose bytes depend on the changes only. A layer is named by its
 		RunE:    a.withStore(anyNamespace, o.check, o.run),
 	}
 	cmd.Flags().BoolVar(&o.tar, "tar", false, "write the changes as a tar layer")
-	cmd.Flags().StringVarP(&o.file, "output", "o", "", "write the tar to a `file` (default: standard output)")
+	o.register(cmd.Flags(), "tar")
 	return cmd
 }
 
@@ -42,13 +39,11 @@ func (o *diffOptions) check([]string) error {
 	if o.file != "" && !o.tar {
 		return usagef("--output", "needs --tar")
 	}
-	if out, ok := o.out.(*os.File); o.tar && o.toStdout() && ok && terminal(out) {
-		return usagef("--output", "standard output is a terminal; use -o FILE")
+	if !o.tar {
+		return nil
 	}
-	return nil
+	return o.checkTerminal()
 }
-
-func (o *diffOptions) toStdout() bool { return o.file == "" || o.file == "-" }
 
 func (o *diffOptions) run(ctx context.Context, st *store.Store, args []string) error {
 	source, err := o.open(ctx, st, args)
@@ -133,26 +128,14 @@ func newChangeJSON(c layerdiff.Change) changeJSON {
 	}
 }
 
-// writeTar writes a tar where the user wants it.
+// writeTar writes a tar, and says with --json what it wrote to a file.
 func (o *diffOptions) writeTar(write func(io.Writer) (layerdiff.Blob, error)) error {
-	if o.toStdout() {
-		_, err := write(o.stdout)
+	var blob layerdiff.Blob
+	err := o.write(func(w io.Writer) (err error) {
+		blob, err = write(w)
 		return err
-	}
-	file, err := newResultFile(o.file, 0, mayReplace)
-	if err != nil {
-		return err
-	}
-	defer file.abort()
-	w := bufio.NewWriterSize(file.f, 1<<20)
-	blob, err := write(w)
-	if err == nil {
-		err = w.Flush()
-	}
-	if err != nil {
-		return kimg.Wrap(o.file, err)
-	}
-	if err := file.finish(); err != nil || !o.flags.json {
+	})
+	if err != nil || o.toStdout() || !o.flags.json {
 		return err
 	}
 	return o.printJSON(newLayerJSON(blob))

@@ -22,7 +22,7 @@ type exportOptions struct {
 }
 
 func newExport(a *app) *cobra.Command {
-	o := &exportOptions{diffOptions: diffOptions{app: a, tar: true}}
+	o := &exportOptions{diffOptions: diffOptions{outFile: outFile{app: a}, tar: true}}
 	cmd := &cobra.Command{
 		Use:   "export [flags] CTR|IMAGE|LAYER|REF",
 		Short: "Write the whole file tree of a container, an image or a layer as a tar",
@@ -33,7 +33,7 @@ as for kimg convert: it is verified, and no store is opened; its files lie in $T
 		Args:    args(1, 1),
 		RunE:    o.run,
 	}
-	cmd.Flags().StringVarP(&o.file, "output", "o", "", "write the tar to a `file` (default: standard output)")
+	o.register(cmd.Flags(), "tar")
 	cmd.Flags().StringVar(&o.platform, "platform", "", "of an index, take the image for `os/arch[/variant]` (default: this machine)")
 	return cmd
 }

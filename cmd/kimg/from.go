@@ -99,7 +99,7 @@ func (o *fromOptions) run(ctx context.Context, st *store.Store, args []string) e
 }
 
 // base finds the image, nil for scratch.
-func (o *fromOptions) base(ctx context.Context, st *store.Store, ref string) (*store.Image, error) {
+func (o *fromOptions) base(ctx context.Context, st *store.Store, ref string) (img *store.Image, err error) {
 	if ref == "scratch" {
 		return nil, nil
 	}
@@ -111,7 +111,13 @@ func (o *fromOptions) base(ctx context.Context, st *store.Store, ref string) (*s
 	if err != nil {
 		return nil, err
 	}
-	return o.fetch(ctx, st, name, commit.PullPolicy(o.pull), o.pulling(platform))
+	p := o.pulling(platform)
+	err = o.oneStep("pull", name, "auto", false, func(s *step) error {
+		p.Progress, p.Logger = s.layer, o.log
+		img, err = o.fetch(ctx, st, name, commit.PullPolicy(o.pull), p)
+		return err
+	})
+	return img, err
 }
 
 // idMaps parses the flags that map ids; an empty map is the identity.

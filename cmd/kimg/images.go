@@ -258,7 +258,7 @@ func hasLabel(ctx context.Context, img *store.Image, label string) (bool, error)
 
 // since says how long ago something was, roughly.
 func since(t time.Time) string {
-	if t.IsZero() || t.Unix() == 0 {
+	if t.IsZero() {
 		return "unknown"
 	}
 	d := time.Since(t)

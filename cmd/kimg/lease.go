@@ -19,22 +19,13 @@ type leaseOptions struct {
 }
 
 func newLease(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "lease",
 		Short: "Keep images from being removed",
 		Long: `Keep images from being removed. A lease holds an image, with all its layers, whoever cleans the store up: kimg, podman or
 buildah. It ends by its time, by kimg lease rm or, when a program holds it, with that program. kimg gc removes what is over.`,
 		Example: "  kimg lease add --ttl 24h --owner nightly base:1\n  kimg lease ls",
-		Args:    args(0, -1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef(kimg.Quote(args[0]), "is none of ls, add, rm")
-			}
-			return cmd.Help()
-		},
-	}
-	cmd.AddCommand(newLeaseLs(&leaseOptions{app: a}), newLeaseAdd(&leaseOptions{app: a}), newLeaseRm(&leaseOptions{app: a}))
-	return cmd
+	}, newLeaseLs(&leaseOptions{app: a}), newLeaseAdd(&leaseOptions{app: a}), newLeaseRm(&leaseOptions{app: a}))
 }
 
 func newLeaseLs(o *leaseOptions) *cobra.Command {

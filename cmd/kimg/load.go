@@ -54,22 +54,20 @@ func (o *loadOptions) check([]string) (err error) {
 }
 
 func (o *loadOptions) run(ctx context.Context, st *store.Store, _ []string) error {
-	s, err := o.begin("load", "", o.progress, o.quiet)
-	if err != nil {
-		return err
-	}
-	c := convertimage.New(convertimage.Options{
-		Platform: o.target, Sys: o.systemContext(), Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
-		Store: func() (*store.Store, error) { return st, nil },
-	})
-	defer c.Close()
 	var loaded []convertimage.Loaded
-	if o.fromStdin() {
-		loaded, err = c.LoadFrom(ctx, o.stream(ctx), o.options)
-	} else {
-		loaded, err = c.Load(ctx, o.file, o.options)
-	}
-	s.end(err)
+	err := o.oneStep("load", "", o.progress, o.quiet, func(s *step) (err error) {
+		c := convertimage.New(convertimage.Options{
+			Platform: o.target, Sys: o.systemContext(), Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
+			Store: func() (*store.Store, error) { return st, nil },
+		})
+		defer c.Close()
+		if o.fromStdin() {
+			loaded, err = c.LoadFrom(ctx, o.stream(ctx), o.options)
+		} else {
+			loaded, err = c.Load(ctx, o.file, o.options)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ type manifestOptions struct {
 }
 
 func newManifest(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "manifest",
 		Short: "Make, change, show and send image indexes",
 		Long: `Make, change, show and send image indexes, also called manifest lists: one name for an image on many
@@ -33,20 +33,12 @@ platforms. A list lies in the store as podman and buildah have it, and all three
 the store or elsewhere.`,
 		Example: `  kimg manifest create app:1 app:amd64 docker://registry.example/app:arm64
   kimg manifest push app:1 docker://registry.example/app:1`,
-		Args: args(0, -1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef(kimg.Quote(args[0]), "is none of add, annotate, create, exists, inspect, push, remove, rm")
-			}
-			return cmd.Help()
-		},
-	}
+	}, newManifestPush(a))
 	for _, sub := range []func(*manifestOptions) *cobra.Command{
 		newManifestAdd, newManifestAnnotate, newManifestCreate, newManifestExists, newManifestInspect, newManifestRemove, newManifestRm,
 	} {
 		cmd.AddCommand(sub(&manifestOptions{app: a}))
 	}
-	cmd.AddCommand(newManifestPush(a))
 	return cmd
 }
 
@@ -113,8 +105,8 @@ func (o *manifestOptions) entries(ctx context.Context, st *store.Store, text str
 	if err != nil {
 		return nil, err
 	}
-	sys := o.systemContext()
-	if err := o.remote.apply(sys); err != nil {
+	sys, err := o.remote.system(o.app)
+	if err != nil {
 		return nil, err
 	}
 	c := convertimage.New(convertimage.Options{
@@ -199,8 +191,8 @@ func (o *manifestOptions) inspectElsewhere(ctx context.Context, text string) err
 	if err != nil {
 		return err
 	}
-	sys := o.systemContext()
-	if err := o.remote.apply(sys); err != nil {
+	sys, err := o.remote.system(o.app)
+	if err != nil {
 		return err
 	}
 	c := convertimage.New(convertimage.Options{Sys: sys, Logger: o.log})

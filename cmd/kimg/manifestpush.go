@@ -37,11 +37,8 @@ compressed, or by --format.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.images, "all", true, "send the images as well; else they must be there")
 	f.StringVarP(&o.format, "format", "f", "", "`format` of list and images: oci or v2s2 (default: as they are)")
-	f.BoolVar(&o.preserve, "preserve-digests", false, "refuse rather than change a digest")
-	f.IntVar(&o.retry, "retry", 3, "ask a registry that fails for a while again, `N` times")
-	f.StringVar(&o.digestFile, "digestfile", "", "write the digest of the list to a `file`")
 	f.BoolVar(&o.remove, "rm", false, "remove the list from the store when it is there")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing")
+	o.registerSending(cmd)
 	o.sides.both.register(cmd, "", "the registry of DST")
 	return cmd
 }
@@ -80,38 +77,18 @@ func (o *manifestPush) run(ctx context.Context, st *store.Store, list []string) 
 	if err != nil {
 		return err
 	}
-	file, err := newResultFile(o.digestFile, 4<<10, mayReplace)
-	if err != nil {
-		return err
-	}
-	defer file.abort()
-	r, err := o.send(ctx, st, name)
-	if err == nil {
-		err = file.write([]byte(r.NewDigest))
-	}
+	o.options.Store = func() (*store.Store, error) { return st, nil }
+	err = o.sent(ctx, "push", []string{name, list[len(list)-1]}, func(c *convertimage.Converter) (convertimage.Result, error) {
+		return o.send(ctx, st, c, name)
+	})
 	if err == nil && o.remove {
 		_, err = st.DeleteImage(ctx, name, false)
 	}
-	if err != nil {
-		return err
-	}
-	o.warn(ctx, "the copy does not have everything", r.Report)
-	j := newConvertedJSON(r)
-	j.Source, j.Destination = name, list[len(list)-1]
-	switch {
-	case o.flags.json:
-		return o.printJSON(j)
-	case !o.quiet:
-		o.println(r.NewDigest.String())
-	}
-	return nil
+	return err
 }
 
 // send sends the list with its images, or alone.
-func (o *manifestPush) send(ctx context.Context, st *store.Store, name string) (convertimage.Result, error) {
-	o.options.Store = func() (*store.Store, error) { return st, nil }
-	c := convertimage.New(o.options)
-	defer c.Close()
+func (o *manifestPush) send(ctx context.Context, st *store.Store, c *convertimage.Converter, name string) (convertimage.Result, error) {
 	if o.images {
 		return c.Convert(ctx, convertimage.InStore(name), o.dst)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
@@ -58,11 +57,10 @@ func (o *pullOptions) check(list []string) error {
 	if o.digestFile != "" && len(list) > 1 {
 		return usagef("--digestfile", "is for one image")
 	}
-	o.options.Sys = o.systemContext()
-	if err := o.sides.both.apply(o.options.Sys); err != nil {
-		return err
+	var err error
+	if o.options.Sys, err = o.sides.both.system(o.app); err == nil {
+		_, err = references(list)
 	}
-	_, err := references(list)
 	return err
 }
 
@@ -80,13 +78,13 @@ func (o *pullOptions) run(ctx context.Context, st *store.Store, list []string) e
 	made := []pulledJSON{}
 	failed := false
 	for _, text := range list {
-		s, err := o.begin("pull", text, o.progress, o.quiet)
-		if err != nil {
+		var img *store.Image
+		err := o.oneStep("pull", text, o.progress, o.quiet, func(s *step) (err error) {
+			p := o.options
+			p.Progress, p.Logger = s.layer, o.log
+			img, err = o.fetch(ctx, st, text, commit.PullPolicy(o.policy), p)
 			return err
-		}
-		o.options.Logger, o.options.Progress = o.log, s.layer
-		img, err := o.fetch(ctx, st, text, commit.PullPolicy(o.policy), o.options)
-		s.end(err)
+		})
 		if err == nil {
 			err = file.write([]byte(img.Digest))
 		}
@@ -185,16 +183,14 @@ func (a *app) inStore(ctx context.Context, st *store.Store, name string, p conve
 // bring fetches one image.
 func (a *app) bring(ctx context.Context, st *store.Store, src types.ImageReference, name string, p convertimage.Options) (img *store.Image, err error) {
 	p.Store = func() (*store.Store, error) { return st, nil }
-	c := convertimage.New(p)
-	defer func() { err = errors.Join(err, c.Close()) }()
-	r, err := c.Convert(ctx, src, convertimage.InStore(name))
-	if err != nil {
-		return nil, err
-	}
-	if r.ImageID == "" {
-		return st.Record(ctx, name)
-	}
-	return st.Record(ctx, r.ImageID)
+	err = a.withConverter(p, nil, func(c *convertimage.Converter) error {
+		r, err := c.Convert(ctx, src, convertimage.InStore(name))
+		if err == nil {
+			img, err = st.Record(ctx, cmp.Or(r.ImageID, name))
+		}
+		return err
+	})
+	return img, err
 }
 
 // nameOf is what an image of a file or directory is called in the store; empty: nothing.

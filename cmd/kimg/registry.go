@@ -23,17 +23,20 @@ type registryOptions struct {
 }
 
 func (o *registryOptions) register(cmd *cobra.Command) {
-	cmd.Flags().IntVar(&o.retry, "retry", 3, "ask a registry that fails for a while again, `N` times")
+	retryFlag(cmd.Flags(), &o.retry)
 	o.flags.register(cmd, "", "the registry")
 }
 
-// converter speaks to the registry. The caller closes it.
-func (o *registryOptions) converter() (*convertimage.Converter, error) {
-	p := convertimage.Options{Sys: o.systemContext(), Logger: o.log, Retries: o.retry}
-	if o.retry <= 0 {
-		p.Retries = -1
+// ask speaks to the registry.
+func (o *registryOptions) ask(do func(*convertimage.Converter) error) (err error) {
+	p := convertimage.Options{Logger: o.log}
+	if p.Retries, err = retries(o.retry); err != nil {
+		return err
 	}
-	return convertimage.New(p), o.flags.apply(p.Sys)
+	if p.Sys, err = o.flags.system(o.app); err != nil {
+		return err
+	}
+	return o.withConverter(p, nil, do)
 }
 
 func newListTags(a *app) *cobra.Command {
@@ -43,21 +46,20 @@ func newListTags(a *app) *cobra.Command {
 		Short:   "List the tags of a repository of a registry",
 		Example: "  kimg list-tags registry.example/team/app",
 		Args:    args(1, 1),
-		RunE: func(cmd *cobra.Command, list []string) (err error) {
+		RunE: func(cmd *cobra.Command, list []string) error {
 			ref, err := inRegistry(list[0])
 			if err != nil {
 				return err
 			}
-			c, err := o.converter()
-			if err != nil {
+			var tags []string
+			err = o.ask(func(c *convertimage.Converter) error {
+				tags, err = c.Tags(cmd.Context(), ref)
 				return err
-			}
-			defer c.Close()
-			tags, err := c.Tags(cmd.Context(), ref)
-			if err != nil {
+			})
+			switch {
+			case err != nil:
 				return err
-			}
-			if o.app.flags.json {
+			case o.app.flags.json:
 				return o.printJSON(map[string]any{"repository": ref.DockerReference().Name(), "tags": orEmpty(tags)})
 			}
 			for _, tag := range tags {
@@ -88,12 +90,7 @@ docker://NAME: images of the store are for kimg rmi.`,
 			if err != nil {
 				return err
 			}
-			c, err := o.converter()
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			return c.Delete(cmd.Context(), refs[0])
+			return o.ask(func(c *convertimage.Converter) error { return c.Delete(cmd.Context(), refs[0]) })
 		},
 	}
 	o.register(cmd)
@@ -143,8 +140,8 @@ func (o *inspectOptions) remote(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	sys := o.systemContext()
-	if err := o.flagsOf.apply(sys); err != nil {
+	sys, err := o.flagsOf.system(o.app)
+	if err != nil {
 		return err
 	}
 	c := convertimage.New(convertimage.Options{Sys: sys, Logger: o.log, Platform: platform, Single: !o.raw})

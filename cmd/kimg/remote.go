@@ -6,6 +6,7 @@ import (
 
 	"github.com/containers/image/v5/types"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg"
 )
@@ -25,6 +26,12 @@ func (r *remoteFlags) register(cmd *cobra.Command, prefix, whose string) {
 	f.StringVar(&r.creds, prefix+"creds", "", "log in to "+whose+" as `user:password`")
 	f.StringVar(&r.certDir, prefix+"cert-dir", "", "`directory` with certificates and keys for "+whose)
 	f.BoolVar(&r.tlsVerify, prefix+"tls-verify", true, "insist on HTTPS and a valid certificate of "+whose)
+}
+
+// system is what the image library is told.
+func (r *remoteFlags) system(a *app) (*types.SystemContext, error) {
+	sys := a.systemContext()
+	return sys, r.apply(sys)
 }
 
 // apply completes what the image library is told. What the flags do not say stays.
@@ -73,4 +80,20 @@ func (s *sidesFlags) systems(a *app) (src, dest *types.SystemContext, err error)
 		}
 	}
 	return src, dest, nil
+}
+
+// retryFlag is how often a registry is asked again.
+func retryFlag(f *pflag.FlagSet, n *int) {
+	f.IntVar(n, "retry", 3, "ask a registry that fails for a while again, `N` times")
+}
+
+// retries is the number as the library has it, where 0 is the default.
+func retries(n int) (int, error) {
+	switch {
+	case n < 0 || n > 20:
+		return 0, usagef("--retry", "%d is not a number from 0 to 20", n)
+	case n == 0:
+		return -1, nil
+	}
+	return n, nil
 }

@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"io"
-	"os"
-	"os/signal"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	convertimage "github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/store"
@@ -19,16 +15,16 @@ import (
 
 // saveOptions are the flags of kimg save.
 type saveOptions struct {
-	*app
-	file, format, platform, progress string
-	quiet, nonDistributable          bool
+	outFile
+	format, platform, progress string
+	quiet, nonDistributable    bool
 
 	form   archive.Form
 	target *ispec.Platform
 }
 
 func newSave(a *app) *cobra.Command {
-	o := &saveOptions{app: a}
+	o := &saveOptions{outFile: outFile{app: a}}
 	cmd := &cobra.Command{
 		Use:   "save [flags] IMAGE…",
 		Short: "Write images of the store into one archive",
@@ -41,7 +37,7 @@ uncompressed. Equal images give equal bytes.`,
 		RunE:    a.withStore(anyNamespace, o.check, o.run),
 	}
 	f := cmd.Flags()
-	f.StringVarP(&o.file, "output", "o", "", "write the archive to a `file` (default: standard output)")
+	o.register(f, "archive")
 	f.StringVarP(&o.format, "format", "f", "hybrid", "`format` of the archive: hybrid, oci-archive or docker-archive")
 	f.StringVar(&o.platform, "platform", "", "of a manifest list, take the image for `os/arch[/variant]` (default: all)")
 	f.BoolVar(&o.nonDistributable, "nondistributable", false, "write layers that may not be distributed as well")
@@ -50,8 +46,8 @@ uncompressed. Equal images give equal bytes.`,
 }
 
 func (o *saveOptions) check([]string) (err error) {
-	if out, ok := o.out.(*os.File); o.toStdout() && ok && terminal(out) {
-		return usagef("--output", "standard output is a terminal; use -o FILE")
+	if err = o.checkTerminal(); err != nil {
+		return err
 	}
 	if o.form, err = oneOf("--format", o.format, map[string]archive.Form{
 		"hybrid": archive.Hybrid, "oci-archive": archive.OCI, "docker-archive": archive.Docker,
@@ -62,8 +58,6 @@ func (o *saveOptions) check([]string) (err error) {
 	return err
 }
 
-func (o *saveOptions) toStdout() bool { return o.file == "" || o.file == "-" }
-
 func (o *saveOptions) run(ctx context.Context, st *store.Store, refs []string) error {
 	for i, ref := range refs {
 		name, err := imageName(ref)
@@ -72,21 +66,18 @@ func (o *saveOptions) run(ctx context.Context, st *store.Store, refs []string) e
 		}
 		refs[i] = name
 	}
-	s, err := o.begin("save", o.file, o.progress, o.quiet)
-	if err != nil {
-		return err
-	}
-	c := convertimage.New(convertimage.Options{
-		Platform: o.target, Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
-		Store: func() (*store.Store, error) { return st, nil },
-	})
-	defer c.Close()
 	var made []convertimage.Saved
-	err = o.write(func(w io.Writer) (err error) {
-		made, err = c.Save(ctx, refs, w, convertimage.SaveOptions{Form: o.form, NonDistributable: o.nonDistributable})
-		return err
+	err := o.oneStep("save", o.file, o.progress, o.quiet, func(s *step) error {
+		c := convertimage.New(convertimage.Options{
+			Platform: o.target, Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
+			Store: func() (*store.Store, error) { return st, nil },
+		})
+		defer c.Close()
+		return o.write(func(w io.Writer) (err error) {
+			made, err = c.Save(ctx, refs, w, convertimage.SaveOptions{Form: o.form, NonDistributable: o.nonDistributable})
+			return err
+		})
 	})
-	s.end(err)
 	if err != nil || o.toStdout() || !o.flags.json {
 		return err
 	}
@@ -95,27 +86,6 @@ func (o *saveOptions) run(ctx context.Context, st *store.Store, refs []string) e
 		list[i] = newSavedJSON(m)
 	}
 	return o.printJSON(map[string]any{"images": list})
-}
-
-// write writes the archive where the user wants it.
-func (o *saveOptions) write(write func(io.Writer) error) error {
-	if o.toStdout() {
-		signal.Ignore(unix.SIGPIPE) // a reader that goes away is an error, and leaves no lease behind
-		return write(o.stdout)
-	}
-	file, err := newResultFile(o.file, 0, mayReplace)
-	if err != nil {
-		return err
-	}
-	defer file.abort()
-	w := bufio.NewWriterSize(file.f, 1<<20)
-	if err = write(w); err == nil {
-		err = w.Flush()
-	}
-	if err != nil {
-		return err
-	}
-	return file.finish()
 }
 
 // savedJSON is one image in an archive.

@@ -11,21 +11,28 @@ import (
 // step tells about the one step that a command is, and about the layers that it moves.
 type step struct {
 	tell   func(commit.Event) // nil: nobody wants to know
-	close  func()             // the drawing is over
 	mu     sync.Mutex
 	now    commit.Event
 	layers map[string]int64 // bytes of each so far
 	last   time.Time
 }
 
-// begin tells in a form that a step begins at a place.
-func (a *app) begin(name commit.Step, place, form string, quiet bool) (*step, error) {
+// oneStep runs a command that is one step at a place, and tells in a form how far it is. The namespace was entered before.
+func (a *app) oneStep(name commit.Step, place, form string, quiet bool, run func(*step) error) error {
 	tell, end, err := a.progressTo(form, quiet)
-	s := &step{tell: tell, close: end, now: commit.Event{Place: place, Step: name, Start: time.Now()}, layers: map[string]int64{}}
-	if tell != nil && err == nil {
-		tell(s.now)
+	if err != nil {
+		return err
 	}
-	return s, err
+	defer end()
+	s := &step{tell: tell, now: commit.Event{Place: place, Step: name, Start: time.Now()}, layers: map[string]int64{}}
+	if tell == nil {
+		return run(s)
+	}
+	tell(s.now)
+	err = run(s)
+	s.now.End, s.now.Err = time.Now(), err
+	tell(s.now)
+	return err
 }
 
 // layer tells how far a layer of an image is, and so how far the step is, ten times a second at most. Any goroutine calls it.
@@ -45,13 +52,4 @@ func (s *step) layer(image string, e transfer.Event) {
 	if !e.Skipped {
 		s.tell(commit.Event{Place: image, Step: commit.StepLayers, Layer: e.Digest.String(), Start: e.Start, End: e.End, Bytes: e.Bytes, Total: e.Size, Err: e.Err})
 	}
-}
-
-// end tells that the step has ended, and why it failed if it did.
-func (s *step) end(err error) {
-	if s.tell != nil {
-		s.now.End, s.now.Err = time.Now(), err
-		s.tell(s.now)
-	}
-	s.close()
 }

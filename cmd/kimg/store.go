@@ -29,34 +29,29 @@ type storeCommand func(ctx context.Context, st *store.Store, args []string) erro
 // withStore turns a function on a store into one that cobra runs: it enters the user namespace, opens the store and
 // closes it. check, which may be nil, looks at the command line first: what it refuses is not tried.
 func (a *app) withStore(ns namespace, check func(args []string) error, run storeCommand) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) (err error) {
+	return func(cmd *cobra.Command, args []string) error {
 		if check != nil {
 			if err := check(args); err != nil {
 				return err
 			}
 		}
-		if err := a.enter(ns); err != nil {
-			return err
-		}
-		st, err := a.openStore()
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if cerr := st.Close(); err == nil {
-				err = cerr
-			}
-		}()
-		return run(cmd.Context(), st, args)
+		return a.openStore(ns, func(st *store.Store) error { return run(cmd.Context(), st, args) })
 	}
 }
 
-// openStore opens the store the global flags name. The caller closes it.
-func (a *app) openStore() (*store.Store, error) {
-	return store.Open(store.Options{
+// openStore runs what needs the store that the global flags name.
+func (a *app) openStore(ns namespace, run func(*store.Store) error) error {
+	if err := a.enter(ns); err != nil {
+		return err
+	}
+	st, err := store.Open(store.Options{
 		Root: a.flags.root, RunRoot: a.flags.runRoot, Driver: a.flags.driver, DriverOptions: a.flags.driverOptions,
 		NoSync: a.flags.noSync, Logger: a.log,
 	})
+	if err != nil {
+		return err
+	}
+	return joined(run(st), st.Close())
 }
 
 // enter runs this very command line again inside a user namespace when its user needs one, and passes on its status.
