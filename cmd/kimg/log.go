@@ -61,7 +61,8 @@ func (b bridge) Fire(e *logrus.Entry) error {
 	case logrus.InfoLevel:
 		level = slog.LevelInfo
 	}
-	if strings.HasPrefix(e.Message, "While applying layer: ") { // what the library returns as an error, too
+	if strings.HasPrefix(e.Message, "While applying layer: ") || // what the library returns as an error, too
+		strings.HasPrefix(e.Message, "Failed to parse the authentication scope ") { // a registry that wants two at once; so is what comes of it
 		level = slog.LevelDebug
 	}
 	attrs := make([]slog.Attr, 0, len(e.Data))
