@@ -60,6 +60,11 @@ type Layer struct {
 // Go package deprecates the name; old images have them all the same, and a foreign layer stays one.
 const foreignLayer = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 
+// Foreign reports whether a layer of a media type may not be distributed: its bytes need not be where its descriptor is.
+func Foreign(mediaType string) bool {
+	return strings.Contains(mediaType, ".nondistributable.") || strings.Contains(mediaType, ".foreign.")
+}
+
 // layerKind is what the media type of a layer says, in the words of no format.
 type layerKind struct {
 	compression string // "", "gzip" or "zstd"

@@ -130,7 +130,7 @@ func (i *Image) entry(ctx context.Context, d ispec.Descriptor) (e ListEntry, err
 		e.Missing = append(e.Missing, m.Config.Digest)
 	}
 	for _, l := range m.Layers {
-		if !layers && !owner.keeps(l.Digest.String()) {
+		if !layers && !owner.keeps(l.Digest.String()) && !convert.Foreign(l.MediaType) {
 			e.Missing = append(e.Missing, l.Digest)
 		}
 	}

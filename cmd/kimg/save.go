@@ -18,6 +18,7 @@ type saveOptions struct {
 	outFile
 	format, platform, progress string
 	quiet, nonDistributable    bool
+	preserve                   bool
 
 	form   archive.Form
 	target *ispec.Platform
@@ -41,6 +42,7 @@ uncompressed. Equal images give equal bytes.`,
 	f.StringVarP(&o.format, "format", "f", "hybrid", "`format` of the archive: hybrid, oci-archive or docker-archive")
 	f.StringVar(&o.platform, "platform", "", "of a manifest list, take the image for `os/arch[/variant]` (default: all)")
 	f.BoolVar(&o.nonDistributable, "nondistributable", false, "write layers that may not be distributed as well")
+	f.BoolVar(&o.preserve, "preserve-digests", false, "refuse rather than change a digest")
 	progressFlags(f, &o.progress, &o.quiet)
 	return cmd
 }
@@ -53,6 +55,9 @@ func (o *saveOptions) check([]string) (err error) {
 		"hybrid": archive.Hybrid, "oci-archive": archive.OCI, "docker-archive": archive.Docker,
 	}); err != nil {
 		return err
+	}
+	if o.preserve && o.form == archive.Docker {
+		return usagef("--preserve-digests", "cannot be used together with --format docker-archive")
 	}
 	o.target, err = parsePlatform(o.platform)
 	return err
@@ -74,7 +79,7 @@ func (o *saveOptions) run(ctx context.Context, st *store.Store, refs []string) e
 		})
 		defer c.Close()
 		return o.write(func(w io.Writer) (err error) {
-			made, err = c.Save(ctx, refs, w, convertimage.SaveOptions{Form: o.form, NonDistributable: o.nonDistributable})
+			made, err = c.Save(ctx, refs, w, convertimage.SaveOptions{Form: o.form, NonDistributable: o.nonDistributable, PreserveDigests: o.preserve})
 			return err
 		})
 	})

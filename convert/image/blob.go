@@ -17,12 +17,12 @@ import (
 
 // blob is one layer of a source on its way.
 type blob struct {
-	digest digest.Digest // of the bytes that open gives
-	size   int64         // as the manifest declares; -1: it does not
-	layer  string        // of the store; empty: none
-	forms  []packedAs    // compressed forms of a layer of the store
-	open   func(ctx context.Context) (r io.ReadCloser, size int64, err error)
-	write  func(ctx context.Context, w io.Writer) error // the same bytes, verified when it returns nil; nil: only open gives them
+	digest digest.Digest                                                      // of the bytes that open gives
+	size   int64                                                              // as the manifest declares; -1: it does not
+	layer  string                                                             // of the store; empty: none
+	forms  []packedAs                                                         // compressed forms of a layer of the store
+	open   func(ctx context.Context) (r io.ReadCloser, size int64, err error) // nil: of a foreign layer that is not here
+	write  func(ctx context.Context, w io.Writer) error                       // the same bytes, verified when it returns nil; nil: only open gives them
 }
 
 // form is how a layer lies at a destination.

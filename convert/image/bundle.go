@@ -50,7 +50,10 @@ func (b *bundle) image(ctx context.Context, img *toSave) (Saved, error) {
 		}
 	}
 	j := &job{Converter: b.c, src: InStore(img.ref), from: src, at: forms[b.o.Form], to: b}
-	if s.Result, err = j.run(ctx); err != nil {
+	if s.Result, err = j.run(ctx); err == nil && b.o.PreserveDigests && (s.Partial || s.NewDigest != s.OldDigest) {
+		err = otherDigest(s, b.o.Form)
+	}
+	if err != nil {
 		return s, err
 	}
 	out := archive.BundleImage{Names: img.names, Root: b.root}
@@ -58,6 +61,18 @@ func (b *bundle) image(ctx context.Context, img *toSave) (Saved, error) {
 		b.Images = append(b.Images, out)
 	}
 	return s, err
+}
+
+// otherDigest says why an image has another digest in the archive.
+func otherDigest(s Saved, f archive.Form) error {
+	why := "the store does not keep the blobs that its layers came as; load or pull it with --keep-blobs"
+	switch {
+	case f == archive.Docker:
+		why = "a docker-archive holds no manifest"
+	case s.Partial:
+		why = "the store has not all of the index: " + s.Missing[0].String() + " is missing"
+	}
+	return kimg.Errorf(kimg.ErrUnsupported, "", "the digest would change: %s", why)
 }
 
 // docker describes an image, or of an index the image for this machine, else the first, for manifest.json; nil when the bundle has not all
@@ -100,7 +115,7 @@ func (b *bundle) layers(ctx context.Context, j *job, p *picture) ([]moved, error
 	for i, blob := range p.blobs {
 		size := blob.size
 		if p.foreign(i) {
-			if !b.o.NonDistributable {
+			if !b.o.NonDistributable || blob.open == nil {
 				continue
 			}
 		} else {

@@ -47,7 +47,7 @@ func (j *job) forced(ctx context.Context, p *picture) (string, error) {
 			return fmt.Sprintf("layers[%d] is not compressed in the store", i), nil
 		}
 		if there, err := j.to.Has(ctx, l.Digest, l.Size); err != nil || !there {
-			return fmt.Sprintf("the store does not keep the blob that layers[%d] came as, nor has the destination it", i), err
+			return fmt.Sprintf("the store does not keep the blob that layers[%d] came as, nor has the destination it; load or pull it with --keep-blobs", i), err
 		}
 	}
 	return "", nil

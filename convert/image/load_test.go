@@ -290,28 +290,73 @@ func TestLoadStrict(t *testing.T) {
 	}
 }
 
-// TestLoadOtherSystem: an image for another system is kept as it is, and not unpacked.
+// TestLoadOtherSystem: an image for another system is kept as it is, and not unpacked; the index leaves the store as it came, unless the
+// image has more than a list may keep.
 func TestLoadOtherSystem(t *testing.T) {
-	dir := t.TempDir()
-	var entries []any
-	for i, system := range []string{"linux", "windows"} {
-		img := testimage.NewImage(uint64(70+i), testimage.ImageOptions{Change: func(c map[string]any) { c["os"], c["architecture"] = system, runtime.GOARCH }})
-		check(t, img.WriteOCI(dir, system))
-		entries = append(entries, map[string]any{
-			"mediaType": img.ManifestType, "digest": testimage.Digest(img.Manifest), "size": len(img.Manifest), "platform": map[string]string{"os": system, "architecture": runtime.GOARCH},
+	foreign := map[string]any{ // what cannot be had
+		"mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "digest": testimage.Digest([]byte("base")), "size": 4 << 30, "urls": []any{"https://example.com/base"},
+	}
+	huge := map[string]any{"mediaType": ispec.MediaTypeImageLayer, "digest": testimage.Digest([]byte("huge")), "size": maxKept}
+	for _, tt := range []struct {
+		name   string
+		first  map[string]any // its first layer is this instead
+		remove bool           // or is not there
+		whole  bool
+	}{{"whole", nil, false, true}, {"foreign", foreign, false, true}, {"huge", huge, false, false}, {"missing", nil, true, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			var entries []any
+			for i, system := range []string{"linux", "windows"} {
+				img := testimage.NewImage(uint64(70+i), testimage.ImageOptions{Layers: 2, Change: func(c map[string]any) { c["os"], c["architecture"] = system, runtime.GOARCH }})
+				if i == 1 && tt.first != nil {
+					img.Manifest = edit(t, img.Manifest, func(m map[string]any) { m["layers"].([]any)[0] = tt.first })
+				}
+				check(t, img.WriteOCI(dir, system))
+				if i == 1 && (tt.remove || tt.first != nil) {
+					check(t, os.Remove(layoutBlob(dir, img.Layers[0].Digest)))
+				}
+				entries = append(entries, map[string]any{
+					"mediaType": img.ManifestType, "digest": testimage.Digest(img.Manifest), "size": len(img.Manifest), "platform": map[string]string{"os": system, "architecture": runtime.GOARCH},
+				})
+			}
+			index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ispec.MediaTypeImageIndex, "manifests": entries})
+			check(t, err)
+			check(t, os.WriteFile(layoutBlob(dir, testimage.Digest(index)), index, 0o644))
+			check(t, os.WriteFile(dir+"/index.json", fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"org.opencontainers.image.ref.name":"all"}}]}`, ispec.MediaTypeImageIndex, testimage.Digest(index), len(index)), 0o644))
+			st := newStore(t)
+			all, err := converter(t, on(st)).Load(t.Context(), dir, LoadOptions{})
+			if err != nil || len(all) != 1 || all[0].Instances[1].Data == tt.remove || (all[0].Instances[1].Err != nil) != tt.remove || all[0].Instances[1].Platform != "windows/"+runtime.GOARCH {
+				t.Fatalf("%+v, %v", all, err)
+			}
+			if layers, err := st.Storage().Layers(); err != nil || len(layers) != 2 {
+				t.Errorf("%d layers, %v", len(layers), err)
+			}
+			if tt.remove {
+				check(t, errAs(kimg.ErrNotFound, func() error {
+					_, err := converter(t, on(newStore(t))).Load(t.Context(), dir, LoadOptions{Strict: true})
+					return err
+				}))
+			}
+			data, saved := save(t, on(st), SaveOptions{NonDistributable: true}, "all")
+			if s := saved[0]; s.Partial == tt.whole || (string(s.NewDigest) == testimage.Digest(index)) != tt.whole {
+				t.Errorf("%+v", s)
+			}
+			if !tt.whole {
+				return
+			}
+			two := newStore(t)
+			load(t, on(two), LoadOptions{Strict: true}, data)
+			if again, _ := save(t, on(two), SaveOptions{}, "all"); !bytes.Equal(again, data) {
+				t.Error("another store gives other bytes")
+			}
+			dst := "oci:" + t.TempDir() + ":x"
+			if r := converter(t, Options{Store: on(two).Store, Keep: true, PreserveDigests: true}).must(t, "all", dst); string(r.NewDigest) != testimage.Digest(index) {
+				t.Errorf("%+v", r)
+			}
+			if v := validate(t, dst, false); !v.Valid() || len(v.Images) != 2 {
+				t.Errorf("%+v", v)
+			}
 		})
-	}
-	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ispec.MediaTypeImageIndex, "manifests": entries})
-	check(t, err)
-	check(t, os.WriteFile(layoutBlob(dir, testimage.Digest(index)), index, 0o644))
-	check(t, os.WriteFile(dir+"/index.json", fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, ispec.MediaTypeImageIndex, testimage.Digest(index), len(index)), 0o644))
-	st := newStore(t)
-	all, err := converter(t, on(st)).Load(t.Context(), dir, LoadOptions{})
-	if err != nil || len(all) != 1 || !all[0].Instances[1].Data || all[0].Instances[1].Platform != "windows/"+runtime.GOARCH {
-		t.Fatalf("%+v, %v", all, err)
-	}
-	if layers, err := st.Storage().Layers(); err != nil || len(layers) != 1 {
-		t.Errorf("%d layers, %v", len(layers), err)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -57,6 +59,58 @@ func (l *loader) readIndex(ctx context.Context, j *job, index []byte, one *arriv
 	if !found {
 		return first
 	}
+	return l.otherSystems(ctx, j, one)
+}
+
+// otherSystems keeps the layers of images for other systems as data, as far as there is room: then the index leaves the store as it
+// came. Layers that may not be distributed stay where they are.
+func (l *loader) otherSystems(ctx context.Context, j *job, one *arriving) error {
+	room := int64(maxKept)
+	for _, list := range append(l.all, one) {
+		for _, data := range list.data {
+			room -= int64(len(data))
+		}
+	}
+	for i := range one.Instances {
+		at := &one.Instances[i]
+		if !at.Data || at.Platform == "" {
+			continue
+		}
+		var m ispec.Manifest
+		if err := strict.UnmarshalExact(one.data[at.Digest], &m); err != nil {
+			return err
+		}
+		layers := slices.DeleteFunc(m.Layers, func(d ispec.Descriptor) bool { return convert.Foreign(d.MediaType) })
+		left := room
+		for _, d := range layers {
+			left -= min(max(d.Size, 0), maxKept+1)
+		}
+		if left < 0 {
+			l.Converter.o.Logger.WarnContext(ctx, "the layers of an image for another system are too large to be kept; the index will leave the store without it",
+				"image", one.label, "platform", at.Platform)
+			continue
+		}
+		room = left
+		if err := keepBlobs(ctx, j.from, layers, one.data); err != nil {
+			err = kimg.Wrap(at.Platform, err)
+			if err := l.unreadable(ctx, kimg.Wrap(one.label, err)); err != nil {
+				return err
+			}
+			at.Data, at.Err = false, err
+		}
+	}
+	return nil
+}
+
+// keepBlobs reads all of some blobs, or none.
+func keepBlobs(ctx context.Context, src Source, blobs []ispec.Descriptor, data map[digest.Digest][]byte) (err error) {
+	kept := map[digest.Digest][]byte{}
+	for _, b := range blobs {
+		if kept[b.Digest], err = keptBlob(ctx, src, b); err != nil {
+			return err
+		}
+	}
+	maps.Copy(data, kept)
 	return nil
 }
 
@@ -85,19 +139,13 @@ func (l *loader) readEntry(ctx context.Context, j *job, d ispec.Descriptor, data
 		return nil, err
 	}
 	blobs := []ispec.Descriptor{m.Config}
-	if !convert.IsImage(d) { // the layers of another system's image are not data that a store has a place for
+	if !convert.IsImage(d) { // of an image see otherSystems
 		blobs = append(blobs, m.Layers...)
 	}
-	kept := map[digest.Digest][]byte{d.Digest: manifest}
-	for _, b := range blobs {
-		if kept[b.Digest], err = keptBlob(ctx, j.from, b); err != nil {
-			return nil, err
-		}
+	if err = keepBlobs(ctx, j.from, blobs, data); err == nil {
+		data[d.Digest] = manifest
 	}
-	for d, blob := range kept {
-		data[d] = blob
-	}
-	return nil, nil
+	return nil, err
 }
 
 // keptBlob reads a blob whole, and checks it.

@@ -109,7 +109,7 @@ func blobOf(src Source, d digest.Digest, size int64) blob {
 
 // foreign reports whether a layer stays where it is. One that a store has is like any other.
 func (p *picture) foreign(i int) bool {
-	return transfer.Foreign(p.said[i]) && p.blobs[i].digest == p.said[i].Digest
+	return convert.Foreign(p.said[i].MediaType) && p.blobs[i].digest == p.said[i].Digest
 }
 
 // layers moves every layer to a destination, side by side; each blob once, however often the image has it. Foreign layers

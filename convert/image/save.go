@@ -17,6 +17,7 @@ import (
 type SaveOptions struct {
 	Form             archive.Form
 	NonDistributable bool // layers that may not be distributed are written as well, where the store has them
+	PreserveDigests  bool // an image or index that would get another digest is class unsupported, before anything is written
 }
 
 // Saved is one image that was written, or an index.

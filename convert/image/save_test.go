@@ -90,6 +90,12 @@ func TestSaveAndLoadIndex(t *testing.T) {
 		if s := saved[0]; s.Partial || len(s.Images) != 2 || (s.NewDigest == top.Manifests[0].Digest) != keep {
 			t.Errorf("keep %v: %+v", keep, saved)
 		}
+		if !keep {
+			refuseSave(t, on(one), SaveOptions{PreserveDigests: true}, "all", "--keep-blobs")
+		} else if same, _ := save(t, on(one), SaveOptions{PreserveDigests: true}, "all"); !bytes.Equal(same, data) {
+			t.Error("other bytes with PreserveDigests")
+		}
+		refuseSave(t, on(one), SaveOptions{Form: archive.Docker, PreserveDigests: true}, "all", "")
 		names, content := membersOf(t, data)
 		if !slices.IsSorted(names) || !slices.Contains(names, "oci-layout") || slices.Contains(names, "repositories") {
 			t.Errorf("%v", names)
@@ -136,6 +142,16 @@ func TestSaveAndLoadIndex(t *testing.T) {
 	}
 }
 
+// refuseSave: what would get another digest is not written; the reason is told in one line.
+func refuseSave(t *testing.T, o Options, so SaveOptions, ref, why string) {
+	t.Helper()
+	var b bytes.Buffer
+	_, err := converter(t, o).Save(t.Context(), []string{ref}, &b, so)
+	if kimg.ClassOf(err) != kimg.ErrUnsupported || b.Len() > 0 || !strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%d bytes, %v", b.Len(), err)
+	}
+}
+
 // TestSavePartOfIndex: what is not all there leaves as what there is of it (X9, X10, X11, X12).
 func TestSavePartOfIndex(t *testing.T) {
 	dir := t.TempDir()
@@ -149,6 +165,7 @@ func TestSavePartOfIndex(t *testing.T) {
 	if s := saved[0]; !s.Partial || len(s.Missing) == 0 || len(s.Images) != 1 || !strings.Contains(log.String(), string(s.Missing[0])) {
 		t.Errorf("%+v\n%s", saved, log.String())
 	}
+	refuseSave(t, on(st), SaveOptions{PreserveDigests: true}, "list", string(saved[0].Missing[0]))
 	if !strings.Contains(log.String(), "localhost/list:latest") { // X14
 		t.Errorf("no line for the image: %s", log.String())
 	}

@@ -129,7 +129,10 @@ func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
 		}
 	}
 	kept := 0
-	for _, l := range p.said {
+	if img.IsList() { // an image for another system
+		kept = len(p.said)
+	}
+	for _, l := range p.said[kept:] {
 		if keeps, err := img.Keeps(ctx, l.Digest); err != nil {
 			return nil, err
 		} else if keeps {
@@ -140,6 +143,9 @@ func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
 		blobs := make([]blob, kept)
 		for i, l := range p.said {
 			blobs[i] = blobOf(s, l.Digest, l.Size)
+			if img.IsList() && convert.Foreign(l.MediaType) {
+				blobs[i].open = nil
+			}
 		}
 		return blobs, nil
 	}
@@ -154,7 +160,7 @@ func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
 	}
 	blobs := exported(s.st, infos)
 	for i := range blobs {
-		if i < len(p.said) && s.apart && !(s.plain && s.everything) && transfer.Foreign(p.said[i]) {
+		if i < len(p.said) && s.apart && !(s.plain && s.everything) && convert.Foreign(p.said[i].MediaType) {
 			if keeps, err := img.Keeps(ctx, p.said[i].Digest); err != nil {
 				return nil, err
 			} else if keeps || !s.everything {

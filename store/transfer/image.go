@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/containers/storage/pkg/chunked/toc"
@@ -107,11 +106,6 @@ func Document(ctx context.Context, src Source, d ispec.Descriptor) ([]byte, erro
 	return io.ReadAll(v)
 }
 
-// Foreign reports whether a layer may not be distributed: its bytes need not be where its descriptor is.
-func Foreign(l convert.Layer) bool {
-	return strings.Contains(l.MediaType, ".nondistributable.") || strings.Contains(l.MediaType, ".foreign.")
-}
-
 // layers describes the layers for [Layers].
 func (i *Image) layers() []Layer {
 	all := make([]Layer, len(i.Said))
@@ -125,7 +119,7 @@ func (i *Image) layers() []Layer {
 		}
 		all[n].Open = func(ctx context.Context) (io.ReadCloser, int64, error) {
 			r, size, err := i.src.Blob(ctx, said.Digest)
-			if kimg.ClassOf(err) == kimg.ErrNotFound && Foreign(said) {
+			if kimg.ClassOf(err) == kimg.ErrNotFound && convert.Foreign(said.MediaType) {
 				err = kimg.Errorf(kimg.ErrUnsupported, said.Digest.String(), "media-type: a foreign layer that is not here; its URLs are not followed, and a store must unpack it")
 			}
 			return r, size, err

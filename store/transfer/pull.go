@@ -111,7 +111,7 @@ func Choose(ctx context.Context, src Source, o PullOptions) (*Image, error) {
 		return nil, kimg.Errorf(kimg.ErrUnsupported, "", "an image for %s, not for %s", platform(img.Platform), platform(want))
 	}
 	for n, l := range img.Said {
-		if o.NoForeign && Foreign(l) {
+		if o.NoForeign && convert.Foreign(l.MediaType) {
 			return nil, kimg.Errorf(kimg.ErrUnsupported, "", "media-type: layers[%d] is foreign", n)
 		}
 	}
