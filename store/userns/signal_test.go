@@ -19,9 +19,9 @@ import (
 )
 
 func TestSignalsArePassedOn(t *testing.T) {
-	hup := make(chan os.Signal, 1) // what we catch our children do not ignore, also below nohup
-	signal.Notify(hup, unix.SIGHUP)
-	defer signal.Stop(hup)
+	caught := make(chan os.Signal, 9) // what we catch our children do not ignore, also below nohup and in the background of a script
+	signal.Notify(caught, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT)
+	defer signal.Stop(caught)
 	u := mapped(t)
 	for _, way := range ways {
 		cmd := u.command(way + "signals")
