@@ -9,7 +9,7 @@ BUILD       := go build -trimpath -ldflags='-s -w $(if $(VERSION),-X main.versio
 SOURCES     := $(shell git ls-files '*.go' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-rootless race podman-module test-podman interop powercut fuzz cross bench bench-compare lint demo docs clean
+.PHONY: help build failpoints test test-root test-rootless race podman-module test-podman interop powercut fuzz cross bench bench-compare lint demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -21,7 +21,10 @@ build: ## bin/kimg: one static binary
 test: ## every unit test and script, as the user you are
 	go test -timeout=20m ./...
 
-test-rootless: ## the same tests, built once, run as an unprivileged user (USER_NAME, as root)
+test-root: build failpoints ## test, interop and powercut in one run, which keeps every processor busy; root only
+	go test -tags=$(TAGS),interop,powercut -count=1 -timeout=60m ./tests/interop ./tests/powercut ./...
+
+test-rootless: ## the tests as an unprivileged user (USER_NAME, as root), but those that are the same for everybody
 	.ci/rootless
 
 race: ## the tests under the race detector, which needs a C compiler
@@ -38,8 +41,10 @@ test-podman: podman-module ## the tests of what touches containers/storage and c
 interop: build ## podman, buildah, skopeo and umoci read what kimg wrote (needs them and mmdebstrap)
 	go test -tags=$(TAGS),interop -count=1 -timeout=30m ./tests/interop
 
-powercut: build ## power cuts on a loop device and kill -9 at every failpoint (root)
+failpoints: # what powercut kills
 	$(BUILD) -tags=$(TAGS),kimg_failpoints -o bin/kimg-failpoints ./cmd/kimg
+
+powercut: build failpoints ## power cuts on a loop device and kill -9 at every failpoint (root)
 	go test -tags=$(TAGS),powercut -count=1 -timeout=60m ./tests/powercut
 
 fuzz: ## every fuzz target, FUZZTIME each (default 30s)
