@@ -12,10 +12,7 @@ import (
 	"github.com/kimg/kimg/tests/asroot"
 )
 
-func TestMain(m *testing.M) {
-	asroot.Enter()
-	os.Exit(asroot.Run(m))
-}
+func TestMain(m *testing.M) { asroot.Main(m) }
 
 // newStore opens an empty overlay store that goes away with the test.
 func newStore(t *testing.T) *store.Store {

@@ -18,7 +18,6 @@ import (
 	"github.com/containers/storage/pkg/archive"
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
-	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/kimg/kimg/internal/testenv"
@@ -28,11 +27,7 @@ import (
 	"github.com/kimg/kimg/tests/asroot"
 )
 
-func TestMain(m *testing.M) {
-	asroot.Enter()
-	unix.Umask(0o022)
-	os.Exit(asroot.Run(m))
-}
+func TestMain(m *testing.M) { asroot.Main(m) }
 
 // prefix is that of overlay's attributes in a store of whoever runs the tests.
 func prefix() string {

@@ -326,14 +326,17 @@ func TestListingIsFast(t *testing.T) {
 		_, err := ts.Storage().CreateImage("", []string{"localhost/i:" + time.Duration(i).String()}, "", "", nil)
 		must(t, err)
 	}
-	must(t, func() error { _, err := ts.Images(t.Context()); return err }())
-	begin := time.Now()
-	images, err := ts.Images(t.Context())
-	if err != nil || len(images) != n {
-		t.Fatalf("%d, %v", len(images), err)
+	best := time.Hour
+	for range 10 { // the machine may be busy with something else
+		begin := time.Now()
+		images, err := ts.Images(t.Context())
+		if err != nil || len(images) != n {
+			t.Fatalf("%d, %v", len(images), err)
+		}
+		best = min(best, time.Since(begin))
 	}
-	if took := time.Since(begin); took > 100*time.Millisecond {
-		t.Errorf("listing %d images took %v", n, took)
+	if best > 100*time.Millisecond {
+		t.Errorf("listing %d images took %v", n, best)
 	}
 }
 

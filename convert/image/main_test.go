@@ -22,10 +22,7 @@ import (
 
 type storeType = store.Store
 
-func TestMain(m *testing.M) {
-	asroot.Enter()
-	os.Exit(asroot.Run(m))
-}
+func TestMain(m *testing.M) { asroot.Main(m) }
 
 func ref(t *testing.T, text string) types.ImageReference {
 	t.Helper()

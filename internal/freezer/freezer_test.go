@@ -30,8 +30,16 @@ func fake(t *testing.T, cgroup, state string, stops bool) (proc, dir string) {
 	write(filepath.Join(dir, "cgroup.freeze"), state)
 	write(filepath.Join(dir, "cgroup.events"), "populated 1\nfrozen 0\n")
 	if stops {
-		timer := time.AfterFunc(20*time.Millisecond, func() { write(filepath.Join(dir, "cgroup.events"), "populated 1\nfrozen 1\n") })
-		t.Cleanup(func() { timer.Stop() })
+		done := make(chan struct{})
+		timer := time.AfterFunc(20*time.Millisecond, func() {
+			defer close(done)
+			write(filepath.Join(dir, "cgroup.events"), "populated 1\nfrozen 1\n")
+		})
+		t.Cleanup(func() {
+			if !timer.Stop() {
+				<-done // else it writes into a directory that is being removed
+			}
+		})
 	}
 	return proc, dir
 }

@@ -26,11 +26,7 @@ import (
 	"github.com/kimg/kimg/tests/asroot"
 )
 
-func TestMain(m *testing.M) {
-	asroot.Enter()
-	unix.Umask(0o022)
-	os.Exit(asroot.Run(m))
-}
+func TestMain(m *testing.M) { asroot.Main(m) }
 
 // generator writes random layers. Few names, so that layers often meet.
 type generator struct {

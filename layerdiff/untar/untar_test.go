@@ -33,11 +33,7 @@ import (
 	"github.com/kimg/kimg/tests/asroot"
 )
 
-func TestMain(m *testing.M) {
-	asroot.Enter()
-	unix.Umask(0o022)
-	os.Exit(asroot.Run(m))
-}
+func TestMain(m *testing.M) { asroot.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()

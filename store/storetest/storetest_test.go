@@ -1,17 +1,13 @@
 package storetest_test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/kimg/kimg/store/storetest"
 	"github.com/kimg/kimg/tests/asroot"
 )
 
-func TestMain(m *testing.M) {
-	asroot.Enter()
-	os.Exit(asroot.Run(m))
-}
+func TestMain(m *testing.M) { asroot.Main(m) }
 
 // TestStores runs the table over every kind of store; its mounts are row X1.
 func TestStores(t *testing.T) {

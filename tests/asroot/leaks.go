@@ -8,8 +8,16 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
+
+// Main is the TestMain of a package whose tests run so: [Enter], the usual umask, [Run], and the end of the program.
+func Main(m interface{ Run() int }) {
+	Enter()
+	syscall.Umask(0o022)
+	os.Exit(Run(m))
+}
 
 // Run runs the tests with a temporary directory of their own and returns the exit status. They fail when they leave
 // something behind: an open file, a goroutine, a file or a mount in that directory or in one that has its name in its own.
