@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/failpoint"
 )
 
 // Hold keeps layers that no image has yet. Until Release nothing of kimg's collects them; then, and after a kill by the next
@@ -21,6 +22,7 @@ type Hold struct {
 	mu     sync.Mutex
 	in     *intent // nil in a wrapped store
 	held   bool
+	counts bool // among the holds of the Store
 }
 
 // heldLayer is one layer that is held.
@@ -60,11 +62,11 @@ func (h *holds) has(id string) bool {
 func (tx *Tx) Hold(l *StagedLayer, below *Hold) *Hold {
 	h := &Hold{s: tx.s, layers: below.all()}
 	i := len(h.layers)
-	tx.Record("layer "+l.ID, func(ctx context.Context) error {
+	st := step{what: "layer " + l.ID, do: func(ctx context.Context) error {
 		if !l.Empty {
 			kept := l.Existing
 			if kept {
-				held, err := tx.s.heldAnywhere(l.ID)
+				held, err := tx.s.heldAnywhere(l.ID, tx.intent)
 				if err != nil {
 					return err
 				}
@@ -80,7 +82,11 @@ func (tx *Tx) Hold(l *StagedLayer, below *Hold) *Hold {
 			return errors.Join(storage.ErrLayerUnknown, h.Release(ctx))
 		}
 		return nil
-	})
+	}}
+	if !l.Empty { // a layer that nobody came to hold is taken back
+		st.intent = func() (*intentStep, error) { return &intentStep{Held: l.ID, DiffID: l.DiffID, Kept: l.Existing}, nil }
+	}
+	tx.steps = append(tx.steps, st)
 	return h
 }
 
@@ -106,7 +112,7 @@ func (h *Hold) take() (err error) {
 		}
 	}
 	h.s.holds.add(h.layers, 1)
-	h.held = true
+	h.held, h.counts = true, true
 	return nil
 }
 
@@ -116,6 +122,9 @@ func (h *Hold) Release(ctx context.Context) error {
 	defer h.mu.Unlock()
 	if !h.held {
 		return nil
+	}
+	if err := failpoint.Here("hold.begin"); err != nil {
+		return err
 	}
 	ctx = context.WithoutCancel(ctx)
 	layers := slices.Clone(h.layers)
@@ -127,20 +136,32 @@ func (h *Hold) Release(ctx context.Context) error {
 			}
 		}
 	}
-	h.s.holds.add(h.layers, -1)
-	h.in.remove()
-	h.held, h.in = false, nil
+	if err := failpoint.Here("hold.dropped"); err != nil {
+		return err
+	}
+	if err := h.in.rename(releasedPrefix); err != nil {
+		return wrap("hold", err)
+	}
+	if h.counts {
+		h.s.holds.add(h.layers, -1)
+		h.counts = false
+	}
+	if err := failpoint.Here("hold.released"); err != nil {
+		return err
+	}
 	for _, l := range layers {
 		if l.diffID == "" || l.kept {
 			continue
 		}
 		if h.s.holds.has(l.id) {
-			return nil // and so are those below it
+			break // and so are those below it
 		}
 		if err := h.s.release(ctx, l.id, l.diffID, nil); err != nil {
 			return kimg.Wrap("layer "+l.id, err)
 		}
 	}
+	h.in.remove()
+	h.held, h.in = false, nil
 	return nil
 }
 
@@ -155,9 +176,9 @@ func (s *Store) release(ctx context.Context, id string, diffID digest.Digest, mi
 }
 
 // heldAnywhere tells whether a living hold, of this process or another one, counts a layer among what it may remove.
-func (s *Store) heldAnywhere(id string) (bool, error) {
+func (s *Store) heldAnywhere(id string, except *intent) (bool, error) {
 	if s.holds.has(id) {
 		return true, nil
 	}
-	return s.livingStep(nil, func(st intentStep) bool { return st.Held == id && !st.Kept })
+	return s.livingStep(except, true, func(st intentStep) bool { return st.Held == id && !st.Kept })
 }

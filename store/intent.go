@@ -18,10 +18,12 @@ import (
 
 // An intent is a file that says what a change is about to record. Its writer holds a lock on it; a file nobody holds
 // belongs to a process that was killed, and the next Open takes the change back or completes it. Once every step is
-// recorded the file gets another name: from then on nothing is taken back, since others may use the result.
+// recorded the file gets another name: from then on nothing is taken back, since others may use the result. A hold that ends gets
+// another one: from then on nobody waits for it, and a kill leaves the rest of its end to the next Open.
 const (
 	intentPrefix   = "intent-"
 	recordedPrefix = "recorded-"
+	releasedPrefix = "released-"
 	intentSuffix   = ".json"
 	intentSchema   = 1
 	intentLimit    = 256 << 20 // holds a manifest and a config per image, base64
@@ -214,8 +216,9 @@ func (s *Store) intentFiles() ([]string, error) {
 	}
 	var files []string
 	for _, e := range entries {
-		ours := strings.HasPrefix(e.Name(), intentPrefix) || strings.HasPrefix(e.Name(), recordedPrefix)
-		if ours && strings.HasSuffix(e.Name(), intentSuffix) || strings.HasPrefix(e.Name(), ".new-") {
+		begins := func(prefix string) bool { return strings.HasPrefix(e.Name(), prefix) }
+		ours := slices.ContainsFunc([]string{intentPrefix, recordedPrefix, releasedPrefix}, begins)
+		if ours && strings.HasSuffix(e.Name(), intentSuffix) || begins(".new-") {
 			files = append(files, filepath.Join(s.intentDir(), e.Name()))
 		}
 	}
@@ -253,17 +256,18 @@ func (s *Store) wantedElsewhere(id string, except *intent) (bool, error) {
 	if s.holds.has(id) {
 		return true, nil
 	}
-	return s.livingStep(except, func(st intentStep) bool { return st.Layer == id || st.Held == id })
+	return s.livingStep(except, false, func(st intentStep) bool { return st.Layer == id || st.Held == id })
 }
 
-// livingStep tells whether a living change or hold has a step like that; one that cannot be read may have it.
-func (s *Store) livingStep(except *intent, like func(intentStep) bool) (bool, error) {
+// livingStep tells whether a living change or hold, one that is being released only when asked for, has a step like that; one that
+// cannot be read may have it.
+func (s *Store) livingStep(except *intent, released bool, like func(intentStep) bool) (bool, error) {
 	files, err := s.intentFiles()
 	if err != nil {
 		return false, err
 	}
 	for _, path := range files {
-		if except != nil && path == except.path {
+		if except != nil && path == except.path || !released && strings.HasPrefix(filepath.Base(path), releasedPrefix) {
 			continue
 		}
 		wanted, err := living(path, like)

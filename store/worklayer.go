@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/failpoint"
 )
 
 // WorkLayer is a mounted layer that can be written to, without a container around it: where one step of a build happens. It has a
@@ -45,15 +46,23 @@ func (w *WorkLayer) make(ctx context.Context) error {
 	if err := w.hold.take(); err != nil {
 		return err
 	}
+	if err := failpoint.Here("work.held"); err != nil {
+		return err
+	}
 	if _, err := w.s.st.CreateLayer(w.ID, w.Parent, nil, w.s.mountLabel(w.Parent), true, layerOptions()); err != nil {
 		return err
 	}
 	if err := w.s.letOwnerWrite(w.ID); err != nil {
 		return err
 	}
+	if err := failpoint.Here("work.made"); err != nil {
+		return err
+	}
 	var err error
-	w.Root, err = w.container().Mount(ctx)
-	return err
+	if w.Root, err = w.container().Mount(ctx); err != nil {
+		return err
+	}
+	return failpoint.Here("work.mounted")
 }
 
 // container is the layer with the means of a container, whose mounts are counted in the same way.

@@ -163,7 +163,7 @@ var ceilings = map[string]int{
 	"store/userns":     1800,
 	"commit":           2495,
 	"cmd":              6220,
-	"internal":         3030,
+	"internal":         3040,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.

@@ -30,6 +30,12 @@ var names = [...]string{
 	"file.write.renamed",   // it has its name, not durably
 	"container.rm.begin",   // the container is about to be removed
 	"container.rm.end",     // the container is removed
+	"work.held",            // a layer to write to is held, and not made
+	"work.made",            // it is made, and not mounted
+	"work.mounted",         // it is mounted
+	"hold.begin",           // a hold is about to end
+	"hold.dropped",         // its layer to write to is gone
+	"hold.released",        // nobody is told to wait for its layers any more, and they are there
 	"recover.begin",        // an interrupted change was found and is locked
 	"recover.step",         // one of its remains is cleared
 	"recover.end",          // everything of it is cleared but its intent file

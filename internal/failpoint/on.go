@@ -17,8 +17,8 @@ const Enabled = true
 
 // Here does what the environment variable KIMG_FAILPOINT says about the place: "NAME=kill" ends the process with
 // SIGKILL, "NAME=exit" ends it with status 99 without running deferred calls, "NAME=error" fails with class io,
-// "NAME=sleep:500ms" waits. Several settings are separated by commas. A name that is not listed and a setting that says nothing
-// else are class internal.
+// "NAME=sleep:500ms" waits, "NAME=tell" writes the name as a line to standard error. Several settings are separated by commas. A
+// name that is not listed and a setting that says nothing else are class internal.
 func Here(name string) error {
 	if !slices.Contains(names[:], name) {
 		return kimg.Errorf(kimg.ErrInternal, "", "failpoint %s is not listed", name)
@@ -42,6 +42,9 @@ func act(name, what string) error {
 		select {} // the signal arrives before this goroutine runs on
 	case "exit":
 		os.Exit(99)
+	case "tell":
+		_, err := os.Stderr.WriteString(name + "\n")
+		return err
 	case "error":
 		return kimg.Errorf(kimg.ErrIO, "", "failpoint %s", name)
 	default:
