@@ -155,7 +155,7 @@ var ceilings = map[string]int{
 	"layerdiff/recipe": 170,
 	"layerdiff/rootfs": 735,
 	"layerdiff/untar":  1090,
-	"store":            6730,
+	"store":            6760,
 	"store/storetest":  420,
 	"store/layout":     985,
 	"store/archive":    1545,
