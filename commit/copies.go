@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/containers/image/v5/copy"
-	"github.com/containers/image/v5/pkg/compression"
-	"github.com/containers/image/v5/signature"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
@@ -47,7 +44,7 @@ func newCopies(ctx context.Context, st *store.Store, dests []types.ImageReferenc
 			}
 			at, _ := placeOf(dest) // checked before
 			one := &oneCopy{dest: dest, place: at, form: at.format(o), algo: at.compression(dest, co)}
-			one.staged = staged{ref: dest, compress: one.algo != layerdiff.NoCompression, steps: newSteps(st, o.Progress, label(dest))}
+			one.staged = staged{steps: newSteps(st, o.Progress, label(dest))}
 			c.all = append(c.all, one)
 		}
 	}
@@ -136,29 +133,13 @@ func (c *oneCopy) named(err error) error {
 	return kimg.Wrap(label(c.dest), err)
 }
 
-// system is what the image library is told.
-func (c *oneCopy) system(co CopyOptions) *types.SystemContext {
-	sys := types.SystemContext{}
-	if co.System != nil {
-		sys = *co.System
-	}
-	sys.CompressionFormat, sys.CompressionLevel = nil, nil
-	if c.algo == layerdiff.ZstdChunked {
-		sys.CompressionFormat = &compression.ZstdChunked
-		if co.Level > 0 {
-			sys.CompressionLevel = &co.Level
-		}
-	}
-	return &sys
-}
-
 // open opens the place, once.
 func (c *oneCopy) open(ctx context.Context, co CopyOptions) (err error) {
 	if c.to != nil || c.remote != nil {
 		return nil
 	}
 	if c.dest.Transport().Name() == transportDocker {
-		c.remote, err = c.dest.NewImageDestination(ctx, c.system(co))
+		c.remote, err = c.dest.NewImageDestination(ctx, co.System)
 	} else {
 		c.to, err = c.local(ctx, c.dest.Transport().Name(), co.NoSync)
 	}
@@ -172,31 +153,10 @@ func (c *oneCopy) stage(ctx context.Context, src *source, m *maker, o Options, c
 	if err := c.open(ctx, co); err != nil {
 		return err
 	}
-	// The source is the user's own container, so no policy is asked.
-	policy, err := signature.NewPolicyContext(&signature.Policy{
-		Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()},
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = policy.Destroy() }() // holds nothing but memory
-	err = c.copy(ctx, policy, src, m, o, co)
+	err := c.copy(ctx, src, m, o, co)
 	if err != nil && m.stale() { // what was remembered is forgotten
-		err = c.copy(ctx, policy, src, m, o, co)
+		err = c.copy(ctx, src, m, o, co)
 	}
-	return err
-}
-
-// copy puts the blobs of the image, in the form the destination wants.
-func (c *oneCopy) copy(ctx context.Context, policy *signature.PolicyContext, src *source, m *maker, o Options, co CopyOptions) error {
-	src, err := src.in(ctx, c.form, m, c.recipe(co))
-	if err != nil {
-		return err
-	}
-	sys := c.system(co)
-	_, err = copy.Image(ctx, policy, stagedRef{c.dest, &c.staged}, src.ref, &copy.Options{
-		DestinationCtx: sys, SourceCtx: sys, MaxParallelDownloads: uint(max(o.Jobs, 0)), ForceManifestMIMEType: c.form.ManifestType(),
-	})
 	return err
 }
 

@@ -22,8 +22,8 @@ type CopyOptions struct {
 	Level       int  // of the compression, as [layerdiff.CheckLevel] says; 0 is the algorithm's default
 	NoSync      bool // does not wait until the destinations are on disk
 
-	// System is handed to the image library: credentials, certificates, caches; nil: defaults. Its compression members are
-	// overwritten.
+	// System is handed to the image library where it speaks to a registry: credentials, certificates; nil: defaults. Its compression
+	// members mean nothing here.
 	System *types.SystemContext
 }
 

@@ -41,6 +41,12 @@ func (p *plan) documents(blob layerdiff.Blob, offers []*offer) (documents, error
 	}
 	for i, o := range offers {
 		layers[i].Digest, layers[i].Size, layers[i].MediaType = o.digest(), o.size(), mediaTypes[o.blob.Algorithm]
+		if len(o.toc) > 0 {
+			all := map[string]string{}
+			maps.Copy(all, layers[i].Annotations)
+			maps.Copy(all, o.toc)
+			layers[i].Annotations = all
+		}
 	}
 	d, err := write(p.o.format(), config, layers, p.annotations())
 	d.report = append(slices.Clone(p.imported), d.report...)

@@ -22,8 +22,9 @@ type offer struct {
 	plain  int64         // size of the uncompressed tar
 	write  func(context.Context, io.Writer) error
 
-	blob store.KnownBlob // the compressed form; no Digest: it is offered uncompressed
-	file *os.File        // what is offered; nil: it is made when somebody wants it
+	blob store.KnownBlob   // the compressed form; no Digest: it is offered uncompressed
+	toc  map[string]string // annotations that speak of the compressed form
+	file *os.File          // what is offered; nil: it is made when somebody wants it
 }
 
 // digest is that of the blob in the image.

@@ -56,8 +56,7 @@ type containerRef struct {
 	id string
 	o  Options
 
-	named  reference.Named // may be nil
-	opened *source         // set by Copy: the container is hashed already
+	named reference.Named // may be nil
 }
 
 // transport is the transport of references to containers. It has a name, for policies and messages, and no syntax: a
@@ -98,9 +97,6 @@ func (r *containerRef) NewImage(ctx context.Context, sys *types.SystemContext) (
 // NewImageSource implements types.ImageReference: it reads and hashes what the container changed. The caller closes the
 // source.
 func (r *containerRef) NewImageSource(ctx context.Context, _ *types.SystemContext) (types.ImageSource, error) {
-	if r.opened != nil {
-		return r.opened, nil
-	}
 	m := newMaker(ctx, r.st, r.o)
 	how := recipe{algo: r.o.Compression, level: r.o.Level}
 	hashed, err := r.source(ctx, m, how)

@@ -201,6 +201,9 @@ func TestReferenceOptions(t *testing.T) {
 		if err != nil || json.Unmarshal(data, &m) != nil || mime != p.image || len(m.Layers) != 2 || ref.DockerReference().String() != "localhost/app:latest" {
 			t.Fatalf("%s %s, %v", mime, data, err)
 		}
+		if named := src.Reference().DockerReference(); named == nil || named.String() != "localhost/app:latest" { // what policies look at
+			t.Errorf("the source is of %v", named)
+		}
 		if m.Layers[0].MediaType != p.layer || m.Layers[1].MediaType != p.layer || (m.Annotations["a"] == "b") != (p.o.Format == "") {
 			t.Errorf("%+v", m)
 		}

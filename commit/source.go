@@ -15,7 +15,7 @@ import (
 
 // source is one image of a container: its documents, and the layers produced when they are asked for.
 type source struct {
-	ref  *containerRef
+	ref  *containerRef // for [Reference]
 	plan *plan
 	blob layerdiff.Blob // the new layer, as the first pass hashed it
 	docs documents
@@ -58,7 +58,7 @@ func (r *containerRef) source(ctx context.Context, m *maker, how recipe) (s *sou
 func (s *source) in(ctx context.Context, f convert.Format, m *maker, how recipe) (*source, error) {
 	p := *s.plan
 	p.o.Format, p.moved = f, nil
-	out := &source{plan: &p, blob: s.blob, maker: m}
+	out := &source{ref: s.ref, plan: &p, blob: s.blob, maker: m}
 	for _, l := range p.base {
 		out.offers = append(out.offers, &offer{layer: l.ID, diffID: l.DiffID, plain: l.Size, write: func(ctx context.Context, w io.Writer) error {
 			return p.st.ExportLayer(ctx, l.ID, w)
@@ -72,7 +72,6 @@ func (s *source) in(ctx context.Context, f convert.Format, m *maker, how recipe)
 	}
 	docs, err := p.documents(s.blob, out.offers)
 	out.docs = docs
-	out.ref = &containerRef{st: p.st, id: p.container.ID, o: p.o, opened: out}
 	return out, err
 }
 

@@ -4,12 +4,13 @@ import (
 	"context"
 	"io"
 	"os"
-	"strings"
 
+	"github.com/containers/image/v5/pkg/blobinfocache/none"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/regerror"
+	"github.com/kimg/kimg/internal/streamio"
 )
 
 // destination is a place in the file system: the image appears when it is committed, and until Close that can be undone.
@@ -23,100 +24,39 @@ type destination interface {
 	Close() error
 }
 
-// staged is a destination for copy.Image that publishes nothing: it puts the blobs and keeps the manifest for later. One of
-// to and remote is there.
+// staged is what one place holds before anything is published there: blobs, and the manifest to come. One of to and remote is there.
 type staged struct {
-	ref      types.ImageReference
 	to       destination
 	remote   types.ImageDestination
-	compress bool
 	steps    *steps
 	manifest []byte
 }
 
-// stagedRef is a reference that leads to a staged destination.
-type stagedRef struct {
-	types.ImageReference
-	to *staged
-}
-
-// NewImageDestination implements types.ImageReference.
-func (r stagedRef) NewImageDestination(context.Context, *types.SystemContext) (types.ImageDestination, error) {
-	return r.to, nil
-}
-
-func (s *staged) Reference() types.ImageReference { return s.ref }
-
-// Close implements types.ImageDestination: what is staged stays until it is published or given up.
-func (s *staged) Close() error { return nil }
-
-func (s *staged) SupportedManifestMIMETypes() []string { return nil }
-func (s *staged) SupportsSignatures(context.Context) error {
-	return kimg.Errorf(kimg.ErrUnsupported, "", "a new image has no signatures")
-}
-func (s *staged) AcceptsForeignLayerURLs() bool        { return false }
-func (s *staged) MustMatchRuntimeOS() bool             { return false }
-func (s *staged) IgnoresEmbeddedDockerReference() bool { return true }
-func (s *staged) HasThreadSafePutBlob() bool           { return s.to != nil || s.remote.HasThreadSafePutBlob() }
-
-func (s *staged) DesiredLayerCompression() types.LayerCompression {
-	if s.compress {
-		return types.Compress
+// has tells whether a blob is at the place already.
+func (s *staged) has(ctx context.Context, d digest.Digest, size int64) (bool, error) {
+	if s.to != nil {
+		return s.to.Has(ctx, d, size)
 	}
-	return types.Decompress
+	there, _, err := s.remote.TryReusingBlob(ctx, types.BlobInfo{Digest: d, Size: size}, none.NoCache, false)
+	return there, regerror.Classify(err)
 }
 
-// PutBlob implements types.ImageDestination.
-func (s *staged) PutBlob(ctx context.Context, r io.Reader, info types.BlobInfo, cache types.BlobInfoCache, isConfig bool) (_ types.BlobInfo, err error) {
-	var layer *layerStep
-	if isConfig {
-		s.steps.begin(StepConfig)
-	} else {
-		layer = s.steps.layer(info.Digest.String(), info.Size)
-		defer func() { layer.end(err) }()
-	}
+// put puts a blob at the place, and checks it. Without a digest it is whatever comes, and size is -1. The layer may be nil.
+func (s *staged) put(ctx context.Context, d digest.Digest, size int64, r io.Reader, layer *layerStep) (digest.Digest, int64, error) {
 	r = s.steps.count(r, layer)
-	if s.remote != nil {
-		return s.remote.PutBlob(ctx, r, info, cache, isConfig)
+	if s.to != nil {
+		return s.to.Put(ctx, d, size, r)
 	}
-	d, size, err := s.to.Put(ctx, info.Digest, info.Size, r)
-	return types.BlobInfo{Digest: d, Size: size}, err
+	if d != "" {
+		v, err := streamio.NewVerifier(r, size, d)
+		if err != nil {
+			return "", 0, err
+		}
+		r = v
+	}
+	info, err := s.remote.PutBlob(ctx, r, types.BlobInfo{Digest: d, Size: size}, none.NoCache, false)
+	return info.Digest, info.Size, regerror.Classify(err)
 }
-
-// TryReusingBlob implements types.ImageDestination. A layer that is there in another form than is wanted is not one.
-func (s *staged) TryReusingBlob(ctx context.Context, info types.BlobInfo, cache types.BlobInfoCache, _ bool) (bool, types.BlobInfo, error) {
-	if s.compress && strings.HasSuffix(info.MediaType, "tar") {
-		return false, types.BlobInfo{}, nil
-	}
-	if s.remote != nil {
-		return s.remote.TryReusingBlob(ctx, info, cache, false)
-	}
-	if info.Size < 0 {
-		return false, types.BlobInfo{}, nil
-	}
-	there, err := s.to.Has(ctx, info.Digest, info.Size)
-	return there, types.BlobInfo{Digest: info.Digest, Size: info.Size}, err
-}
-
-// PutManifest implements types.ImageDestination.
-func (s *staged) PutManifest(_ context.Context, manifest []byte, instance *digest.Digest) error {
-	if instance != nil {
-		return kimg.Errorf(kimg.ErrInternal, "", "a container is one image, not a list")
-	}
-	s.manifest = manifest
-	return nil
-}
-
-// PutSignatures implements types.ImageDestination.
-func (s *staged) PutSignatures(_ context.Context, signatures [][]byte, _ *digest.Digest) error {
-	if len(signatures) > 0 {
-		return s.SupportsSignatures(context.Background())
-	}
-	return nil
-}
-
-// Commit implements types.ImageDestination: nothing happens before publish.
-func (s *staged) Commit(context.Context, types.UnparsedImage) error { return nil }
 
 // publish makes the image appear.
 func (s *staged) publish(ctx context.Context, mediaType string) error {

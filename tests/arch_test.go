@@ -98,6 +98,8 @@ func TestReach(t *testing.T) {
 				t.Errorf("%s reaches %s", p.ImportPath, dep)
 			case testing && isOurs(dep):
 				t.Errorf("%s reaches %s: test data must not come from the code it tests", p.ImportPath, dep)
+			case !within(self, "tests/") && !within(self, "docs/") && dep == "github.com/containers/image/v5/copy":
+				t.Errorf("%s reaches %s, and with it gRPC: every command would start a fifth later", p.ImportPath, dep)
 			case !within(self, "tests/") && dep == "testing" && !slices.Contains(forTests, self):
 				t.Errorf("%s reaches package testing", p.ImportPath)
 			}
@@ -161,7 +163,7 @@ var ceilings = map[string]int{
 	"store/archive":    1545,
 	"store/transfer":   525,
 	"store/userns":     1800,
-	"commit":           2495,
+	"commit":           2535,
 	"cmd":              6220,
 	"internal":         3040,
 }

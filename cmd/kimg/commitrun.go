@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -30,9 +29,7 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 		return err
 	}
 	defer metadata.abort()
-	// The image library notes where it has seen blobs, in a directory of its own choice unless told otherwise.
 	o.copying.System = o.systemContext()
-	o.copying.System.BlobInfoCacheDir = filepath.Join(st.Info().RunRoot, "kimg-blobs")
 	made, err := commit.Copy(ctx, st, c.ID, o.copies, o.options, o.copying)
 	o.endProgress()
 	if err != nil {
