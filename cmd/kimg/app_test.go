@@ -33,7 +33,7 @@ func TestUsageIsRefusedBeforeAnythingIsOpened(t *testing.T) {
 // Every command explains itself, with an example, and its help fits a terminal.
 func TestHelp(t *testing.T) {
 	a := &app{}
-	for _, c := range newRoot(a).Commands() {
+	for _, c := range newRoot(a, nil).Commands() {
 		if c.Name() == "completion" || c.Name() == "help" {
 			continue
 		}
@@ -45,6 +45,25 @@ func TestHelp(t *testing.T) {
 				t.Errorf("%s: a line of %d characters: %s", c.Name(), n, line)
 			}
 		}
+	}
+}
+
+// TestCommands: what a command line names is made, all else is for help and completion only.
+func TestCommands(t *testing.T) {
+	all := commands(nil)
+	for _, c := range all {
+		cmd := c.make(&app{})
+		if names := strings.Join(append([]string{cmd.Name()}, cmd.Aliases...), " "); names != c.names {
+			t.Errorf("%q is in the table as %q", names, c.names)
+		}
+	}
+	for line, want := range map[string]int{"": len(all), "nosuch": len(all), "--root images ps": 2, "help rm": 1, "__complete rm": len(all), "unmount x": 1} {
+		if got := commands(strings.Fields(line)); len(got) != want {
+			t.Errorf("%q: %d commands, want %d", line, len(got), want)
+		}
+	}
+	if _, out, _ := inProcess("__complete", "rm"); !strings.Contains(out, "rmi") {
+		t.Errorf("completion: %q", out)
 	}
 }
 

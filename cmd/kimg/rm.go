@@ -18,9 +18,8 @@ type rmOptions struct {
 func newRm(a *app) *cobra.Command {
 	o := &rmOptions{app: a}
 	cmd := &cobra.Command{
-		Use:     "rm [flags] CTR…|--all",
-		Aliases: []string{"delete"},
-		Short:   "Remove working containers",
+		Use:   "rm [flags] CTR…|--all",
+		Short: "Remove working containers",
 		Long: `Remove working containers and print the ID of each. --all means those that kimg made; one that another tool made is removed
 only by name and with --force, and so is one that is mounted.`,
 		Example: "  kimg rm CTR\n  kimg rm --all",
