@@ -128,7 +128,7 @@ func (l *loader) readEntry(ctx context.Context, j *job, d ispec.Descriptor, data
 		return nil, err
 	}
 	if convert.IsImage(d) && host(d.Platform) {
-		img, err := transfer.Read(ctx, j.from, manifest)
+		img, err := transfer.Read(ctx, gated{j}, manifest)
 		if err == nil && d.Platform != nil && img.Platform.Architecture != "" && convert.PlatformRank(*d.Platform, img.Platform) < 0 {
 			l.Converter.o.Logger.WarnContext(ctx, "the image is not what its index says", "manifest", d.Digest, "index", platformText(d.Platform), "config", platformText(&img.Platform))
 		}

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"io"
+	"sync"
 
 	"github.com/containers/image/v5/image"
 	"github.com/containers/image/v5/pkg/blobinfocache/none"
@@ -17,6 +18,9 @@ import (
 type registry struct {
 	types.ImageSource
 	regerror.Patience
+
+	ask    sync.Once
+	ranges bool // it gives parts of blobs; known after it was asked
 }
 
 func openRegistry(ctx context.Context, ref types.ImageReference, sys *types.SystemContext, p regerror.Patience) (*registry, error) {

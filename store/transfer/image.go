@@ -110,12 +110,17 @@ func Document(ctx context.Context, src Source, d ispec.Descriptor) ([]byte, erro
 func (i *Image) layers() []Layer {
 	all := make([]Layer, len(i.Said))
 	for n, said := range i.Said {
-		all[n] = Layer{Digest: said.Digest, Size: said.Size, Labels: labels(said.Annotations)}
+		all[n] = Layer{Digest: said.Digest, Size: said.Size, Annotations: said.Annotations, Labels: labels(said.Annotations)}
 		if i.DiffIDs != nil {
 			all[n].DiffID = i.DiffIDs[n]
 		}
 		if d, err := toc.GetTOCDigest(said.Annotations); err == nil && d != nil {
 			all[n].TOC = *d
+		}
+		if src, ok := i.src.(SectionSource); ok {
+			all[n].Sections = func(ctx context.Context, parts []Section) (io.ReadCloser, error) {
+				return src.Sections(ctx, said.Digest, parts)
+			}
 		}
 		all[n].Open = func(ctx context.Context) (io.ReadCloser, int64, error) {
 			r, size, err := i.src.Blob(ctx, said.Digest)

@@ -27,6 +27,12 @@ type Layer struct {
 	DiffID digest.Digest // as the configuration says; empty: it does not, and the layer is fetched in any case
 	TOC    digest.Digest // of the blob's table of contents, if it has one
 	Labels map[string]string
+	// Annotations of its descriptor say where that is.
+	Annotations map[string]string
+	// Sections returns parts of the blob, as [SectionSource] does. Nil: there are only whole blobs. In a store that wants parts
+	// (enable_partial_images) a layer with a table of contents is then put together of what the store has and of what it does not have,
+	// and fetched as a whole only when that fails.
+	Sections func(ctx context.Context, parts []Section) (io.ReadCloser, error)
 	// Open returns the blob, not verified, and its size or -1. It may be called for several layers at the same time, and is not
 	// called for a layer that the store has.
 	Open func(ctx context.Context) (io.ReadCloser, int64, error)
@@ -36,8 +42,8 @@ type Layer struct {
 type Done struct {
 	*store.StagedLayer
 	Skipped     bool                  // the store had it: it was not fetched
-	Blob        int64                 // bytes of the blob; of a skipped one as declared
-	Compression compression.Algorithm // of the blob; empty for one that was not fetched
+	Blob        int64                 // bytes of the blob; of one that was not fetched as a whole as declared
+	Compression compression.Algorithm // of the blob; empty for one that was not fetched as a whole
 	kept        *store.KeptBlob
 }
 
@@ -142,7 +148,15 @@ func (p *pipeline) layer(ctx context.Context, i int) (err error) {
 }
 
 // prepare reads the blob once: verified, decompressed, hashed and unpacked, and kept if need be.
-func (p *pipeline) prepare(ctx context.Context, l Layer, e *Meter, d *Done) error {
+func (p *pipeline) prepare(ctx context.Context, l Layer, e *Meter, d *Done) (err error) {
+	if l.Sections != nil && l.TOC != "" && l.DiffID != "" && l.Size > 0 && !d.Skipped && !p.o.KeepBlobs && p.tx.WantsParts() {
+		if d.StagedLayer, err = p.inParts(ctx, l, e); err == nil || ctx.Err() != nil {
+			d.Blob = l.Size
+			return err
+		}
+		p.o.Logger.DebugContext(ctx, "the layer is fetched as a whole", "digest", l.Digest, "why", kimg.Line(err))
+		e.again()
+	}
 	body, size, err := l.Open(ctx)
 	if err != nil {
 		return err

@@ -55,6 +55,13 @@ func (m *Meter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// again forgets what was counted.
+func (m *Meter) again() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now.Bytes = 0
+}
+
 // End tells that the layer has ended. A source that blocks may still be read from, when that was cancelled.
 func (m *Meter) End(err error) {
 	m.mu.Lock()

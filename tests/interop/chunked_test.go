@@ -102,12 +102,40 @@ func TestChunkedPull(t *testing.T) {
 		t.Errorf("%d bytes were fetched for one file of a thousand, and %d for all", sent.Load(), whole)
 	}
 	// The library makes files in a directory after it has set the directory's time.
-	tree := func(s *lab.Store) string {
-		return regexp.MustCompile(`(?m)( dir .*) t\d+$`).ReplaceAllString(s.ImageTree("podman", "localhost/thousandth"), "$1")
+	tree := from.ImageTree("podman", "localhost/thousandth")
+	untimed := func(tree string) string {
+		return regexp.MustCompile(`(?m)( dir .*) t\d+$`).ReplaceAllString(tree, "$1")
 	}
-	same(t, "the image pulled in parts", tree(from), tree(to))
+	same(t, "the image pulled in parts", untimed(tree), untimed(to.ImageTree("podman", "localhost/thousandth")))
 	if _, err := store.Shutdown(false); err != nil {
 		t.Error(err)
 	}
+	to.CheckClean()
+	for _, partial := range []bool{false, true} {
+		kimgPulls(t, proxy, sent, partial, tree)
+	}
+}
+
+// kimgPulls: kimg fetches as little, and has the times of directories, too, when the store's configuration asks for it; else it fetches all.
+func kimgPulls(t *testing.T, proxy string, sent *atomic.Int64, partial bool, want string) {
+	to := lab.NewStore(t, "")
+	conf := filepath.Join(lab.TempDir(t), "storage.conf")
+	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n[storage.options.pull_options]\nenable_partial_images = \"%v\"\n", to.Root, to.RunRoot, partial)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	to.Env = append(to.Env, "CONTAINERS_STORAGE_CONF="+conf)
+	var took [2]int64
+	for i, change := range []string{"thousand", "thousandth"} {
+		sent.Store(0)
+		to.Kimg("pull", "-q", "--tls-verify=false", "docker://"+proxy+"/"+change)
+		took[i] = sent.Load()
+	}
+	same(t, fmt.Sprint("pulled by kimg, in parts: ", partial), want, to.ImageTree("podman", proxy+"/thousandth"))
+	t.Logf("in parts: %v: %d bytes, then %d", partial, took[0], took[1])
+	if part := took[1]*10 < took[0]*3; part != partial {
+		t.Errorf("in parts: %v; %d bytes were fetched of the first, %d of the second", partial, took[0], took[1])
+	}
+	to.Sound("after kimg pulled")
 	to.CheckClean()
 }
