@@ -66,6 +66,8 @@ type intentImage struct {
 	Created      time.Time   `json:"created"`
 	Before       imageBefore `json:"before"`
 	List         *listData   `json:"list,omitempty"` // the record is a manifest list
+
+	Signatures map[digest.Digest][][]byte `json:"signatures,omitempty"`
 }
 
 func (s *Store) intentDir() string { return filepath.Join(s.st.GraphRoot(), "kimg") }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -28,6 +29,8 @@ type ListRecord struct {
 	Index     []byte                   // an OCI index or a Docker manifest list
 	Instances map[digest.Digest]string // digest of a manifest of the index -> ID of the image of this store
 	Data      map[digest.Digest][]byte // other manifests of the index, and the blobs they name
+
+	Signatures map[digest.Digest][][]byte // of the index and of what is data; see [ImageRecord]
 }
 
 // listData is what the record of a list has instead of a configuration.
@@ -106,7 +109,7 @@ func (s *Store) listRecord(ctx context.Context, rec ListRecord) (ImageRecord, er
 	if documents[instancesKey], err = strict.Marshal(instances); err != nil {
 		return ImageRecord{}, err
 	}
-	return ImageRecord{Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, list: &listData{ID: id, Documents: documents}}, nil
+	return ImageRecord{Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, Signatures: rec.Signatures, list: &listData{ID: id, Documents: documents}}, nil
 }
 
 // listDocuments checks what a list keeps besides images.
@@ -151,7 +154,8 @@ func dataKey(v convert.IndexView, d digest.Digest) string {
 
 // ownInstances are the images that go with a list: those nobody else leads to. None go with a list that podman made.
 func (s *Store) ownInstances(ctx context.Context, rec *storage.Image) (ids []string, err error) {
-	if rec.Metadata != listMetadata {
+	var whose struct{ Kimg string }
+	if json.Unmarshal([]byte(rec.Metadata), &whose) != nil || whose.Kimg != "list" {
 		return nil, nil
 	}
 	records, err := s.st.Images()

@@ -24,6 +24,7 @@ type ImageRecord struct {
 	TopLayer     string // id of the topmost layer; "": none
 	Names        []string
 	Created      time.Time
+	Signatures   map[digest.Digest][][]byte // of manifests, in the form of the files of a dir: directory; those that others have stay
 
 	list *listData // the record is a manifest list: there is no configuration
 }
@@ -137,7 +138,7 @@ func (p *imagePut) intentStep() (*intentStep, error) {
 	}
 	return &intentStep{Image: &intentImage{
 		Config: p.rec.Config, Manifest: p.rec.Manifest, ManifestType: p.rec.ManifestType, TopLayer: p.rec.TopLayer,
-		Names: p.names, Created: p.rec.Created, Before: p.before, List: p.rec.list,
+		Names: p.names, Created: p.rec.Created, Before: p.before, List: p.rec.list, Signatures: p.rec.Signatures,
 	}}, nil
 }
 
@@ -192,16 +193,23 @@ func (p *imagePut) create() error {
 		return kimg.Errorf(kimg.ErrInvalid, "image "+p.rec.ID(), "manifest: %w", err)
 	}
 	o := storage.ImageOptions{CreationDate: p.rec.Created, Metadata: "{}"}
-	for key, data := range p.rec.documents() {
-		o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: key, Data: data, Digest: digest.FromBytes(data)})
+	if p.rec.list != nil && !p.rec.edited() {
+		o.Metadata = listMetadata
+	}
+	signatures, metadata, err := p.rec.signed(o.Metadata, md)
+	if err != nil {
+		return err
+	}
+	o.Metadata = metadata
+	for _, documents := range []map[string][]byte{p.rec.documents(), signatures} {
+		for key, data := range documents {
+			o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: key, Data: data, Digest: digest.FromBytes(data)})
+		}
 	}
 	slices.SortFunc(o.BigData, func(a, b storage.ImageBigDataOption) int { return strings.Compare(a.Key, b.Key) })
 	if !p.rec.edited() {
 		o.Digest = md
 		o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: manifestKey(md), Data: p.rec.Manifest, Digest: md})
-		if p.rec.list != nil {
-			o.Metadata = listMetadata
-		}
 	}
 	o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: storage.ImageDigestBigDataKey, Data: p.rec.Manifest, Digest: md})
 	_, err = p.s.st.CreateImage(p.rec.ID(), nil, p.rec.TopLayer, "", &o)
@@ -240,9 +248,21 @@ func (p *imagePut) amend() error {
 		}
 	}
 	if !ok || current != md && p.replacesManifest(old) {
-		return set(storage.ImageDigestBigDataKey, p.rec.Manifest)
+		if err := set(storage.ImageDigestBigDataKey, p.rec.Manifest); err != nil {
+			return err
+		}
+		current = md
 	}
-	return nil
+	signatures, metadata, err := p.rec.signed(old.Metadata, current)
+	for key, data := range signatures {
+		if err == nil && old.BigDataDigests[key] != digest.FromBytes(data) {
+			err = set(key, data)
+		}
+	}
+	if err == nil && metadata != old.Metadata {
+		err = p.s.st.SetMetadata(id, metadata)
+	}
+	return err
 }
 
 // undo brings back what was before. It may run after any part of do, more than once, and in another process.

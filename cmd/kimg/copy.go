@@ -21,6 +21,7 @@ type copyOptions struct {
 	*app
 	format, compression, platform string
 	all, preserve, keepBlobs      bool
+	unsigned                      bool
 	retry                         int
 	digestFile, progress          string
 	tags                          []string
@@ -90,6 +91,7 @@ func (o *copyOptions) register(cmd *cobra.Command) {
 func (o *copyOptions) registerSending(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&o.preserve, "preserve-digests", false, "refuse rather than change a digest")
+	f.BoolVar(&o.unsigned, "remove-signatures", false, "leave signatures behind, which else go along, or it is refused")
 	retryFlag(f, &o.retry)
 	f.StringVar(&o.digestFile, "digestfile", "", "write the digest of the manifest to a `file`")
 	f.StringVar(&o.progress, "progress", "auto", progressUsage)
@@ -104,7 +106,7 @@ func (o *copyOptions) check() (err error) {
 	p := &o.options
 	*p = convertimage.Options{
 		Keep: true, Single: !o.all, PreserveDigests: o.preserve, KeepBlobs: o.keepBlobs, AdditionalTags: o.tags,
-		Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
+		RemoveSignatures: o.unsigned, Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
 	}
 	if p.Retries, err = retries(o.retry); err != nil {
 		return err

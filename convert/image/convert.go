@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"runtime"
 	"slices"
@@ -52,8 +51,7 @@ type job struct {
 	at       place
 	to       Destination // nil: the store
 	after    []func()    // to do when it is done
-	original []byte      // the source's manifest
-	signed   [][]byte    // its signatures, when the destination can have them
+	signed   [][]byte    // signatures that go along with what is committed
 }
 
 func (j *job) run(ctx context.Context) (Result, error) {
@@ -61,11 +59,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	j.original = manifest
-	lost, err := j.signatures(ctx)
-	if err != nil {
-		return Result{}, err
-	}
+	var chosen digest.Digest
 	if convert.IsIndex(manifest, "") {
 		want := j.wanted()
 		if want == nil && NamesStore(j.src) && !j.at.index { // a list of the store is the image for this machine, as for every command
@@ -75,11 +69,16 @@ func (j *job) run(ctx context.Context) (Result, error) {
 			return j.pullIndex(ctx, manifest)
 		}
 		if want == nil {
-			return j.index(ctx, manifest, lost)
+			return j.index(ctx, manifest)
 		}
 		if manifest, err = j.choose(ctx, manifest, want); err != nil {
 			return Result{}, err
 		}
+		chosen = digest.FromBytes(manifest)
+	}
+	var lost convert.Report
+	if j.signed, lost, err = j.signatures(ctx, chosen); err != nil {
+		return Result{}, err
 	}
 	if j.o.Keep && NamesStore(j.dst) {
 		return j.pull(ctx, manifest)
@@ -88,7 +87,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	p.lost = lost
+	p.lost, p.signed = lost, j.signed != nil
 	if j.to == nil && NamesStore(j.dst) {
 		return j.intoStore(ctx, &p)
 	}
@@ -117,26 +116,6 @@ func (c *Converter) wanted() *ispec.Platform {
 
 func thisMachine() *ispec.Platform { return &ispec.Platform{OS: "linux", Architecture: runtime.GOARCH} }
 
-// signatures reports those that lie beside the manifest of a dir: image: no place in the file system has one for them here. With
-// Options.Keep a registry gets them where registries.d says, with those of an image of a registry, when the manifest stays as it is.
-func (j *job) signatures(ctx context.Context) (convert.Report, error) {
-	from := j.src.Transport().Name()
-	carried := j.o.Keep && j.dst.Transport().Name() == transportDocker
-	if from != transportDir && !(from == transportDocker && carried) {
-		return nil, nil
-	}
-	all, err := j.from.(signedSource).Signatures(ctx, "")
-	if err != nil || len(all) == 0 {
-		return nil, err
-	}
-	if carried {
-		j.signed = all
-		return nil, nil
-	}
-	why := "the files with signatures are not taken along"
-	return convert.Report{{Path: "signature-1", Kind: convert.Lost, Why: why}}, nil
-}
-
 // write opens the destination, lets stage fill it and publishes what stage returns.
 func (j *job) write(ctx context.Context, stage func() (manifest []byte, mediaType string, err error)) (err error) {
 	if j.to != nil { // one of several images there
@@ -154,20 +133,12 @@ func (j *job) write(ctx context.Context, stage func() (manifest []byte, mediaTyp
 			err = kimg.Wrap(label(j.dst), cerr)
 		}
 	}()
+	if err := j.sign(ctx, "", j.signed); err != nil {
+		return err
+	}
 	manifest, mediaType, err := stage()
 	if err != nil {
 		return err
-	}
-	if remote, ok := j.to.(*remoteDestination); ok && j.signed != nil {
-		err := remote.SupportsSignatures(ctx)
-		if err == nil && !bytes.Equal(manifest, j.original) {
-			err = kimg.Errorf(kimg.ErrUnsupported, "", "the image is another now")
-		}
-		if err == nil {
-			remote.signs = j.signed
-		} else {
-			j.o.Logger.WarnContext(ctx, "the signatures are not taken along", "image", label(j.src), "why", kimg.Line(err))
-		}
 	}
 	return kimg.Wrap(label(j.dst), j.to.Commit(ctx, manifest, mediaType))
 }

@@ -225,7 +225,7 @@ func TestSignaturesAreReported(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	same(t, "the destination", before, files(t, dir))
-	if r := converter(t, Options{}).must(t, "dir:"+dir+"/v2", "dir:"+dir+"/x"); len(r.Report) != 1 || r.Report[0].Path != "signature-1" {
+	if r := converter(t, Options{}).must(t, "dir:"+dir+"/v2", "dir:"+dir+"/x"); len(r.Report) != 1 || r.Report[0].Path != "signatures" {
 		t.Errorf("%v", r.Report)
 	}
 }

@@ -67,6 +67,21 @@ func (e *elsewhere) manifest(ctx context.Context, d digest.Digest, where string)
 	return data, nil
 }
 
+// signatures reads those of an image whose manifest was read.
+func (e *elsewhere) signatures(ctx context.Context, d digest.Digest, where string) ([][]byte, error) {
+	e.mu.Lock()
+	src := e.open[where]
+	e.mu.Unlock()
+	from, ok := src.(signedSource)
+	if !ok {
+		return nil, nil
+	}
+	if data, err := src.Manifest(ctx); err == nil && digest.FromBytes(data) == d {
+		d = ""
+	}
+	return from.Signatures(ctx, d)
+}
+
 // instance reads what the reference leads to, or one image of the index that it leads to.
 func (e *elsewhere) instance(ctx context.Context, src Source, ref types.ImageReference, d digest.Digest) ([]byte, error) {
 	data, err := src.Manifest(ctx)

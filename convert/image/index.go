@@ -12,15 +12,22 @@ import (
 	"github.com/kimg/kimg/internal/strict"
 )
 
-// index converts every image of an index, and the index. lost is what is lost besides.
-func (j *job) index(ctx context.Context, data []byte, lost convert.Report) (Result, error) {
+// index converts every image of an index, and the index.
+func (j *job) index(ctx context.Context, data []byte) (Result, error) {
 	v, err := convert.ParseIndex(data)
 	if err != nil {
+		return Result{}, err
+	}
+	var lost convert.Report
+	if j.signed, lost, err = j.signatures(ctx, ""); err != nil {
 		return Result{}, err
 	}
 	to := j.format(j.at, v.Format)
 	if !j.at.index || to == convert.DockerV2S1 {
 		return Result{}, kimg.Errorf(kimg.ErrUnsupported, "", "not-an-image: an index of %d images, and the destination holds one; choose it by its platform", len(v.Manifests))
+	}
+	if j.signed != nil && to != v.Format {
+		return Result{}, voided(fmt.Sprintf("an index of format %s becomes one of %s", v.Format, to))
 	}
 	if !j.o.Keep || to != v.Format {
 		if j.o.PreserveDigests {
@@ -44,6 +51,9 @@ func (j *job) index(ctx context.Context, data []byte, lost convert.Report) (Resu
 		}
 		out, report := data, convert.Report(nil)
 		if to != v.Format || !unchanged(r.Images) {
+			if j.signed != nil {
+				return nil, "", voided("images of the index do")
+			}
 			out, report, err = convert.ConvertIndex(data, to, moved)
 		}
 		report = append(lost, report...)
@@ -76,13 +86,21 @@ func (j *job) instanceImage(ctx context.Context, d ispec.Descriptor) (Result, is
 	if err != nil {
 		return Result{}, ispec.Descriptor{}, err
 	}
+	files, lost, err := j.signatures(ctx, d.Digest)
+	if err != nil {
+		return Result{}, ispec.Descriptor{}, err
+	}
 	p, err := j.readPicture(ctx, j.from, manifest)
 	if err != nil {
 		return Result{}, ispec.Descriptor{}, err
 	}
+	p.lost, p.signed = lost, files != nil
 	out, err := j.image(ctx, &p)
 	if err == nil {
 		err = j.putManifest(ctx, out.NewDigest, out.Manifest)
+	}
+	if err == nil {
+		err = j.sign(ctx, d.Digest, files)
 	}
 	if err != nil {
 		return Result{}, ispec.Descriptor{}, err
@@ -138,10 +156,17 @@ func (j *job) other(ctx context.Context, d ispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	if err := j.artifact(ctx, manifest); err != nil {
+	files, _, err := j.signatures(ctx, d.Digest)
+	if err == nil {
+		err = j.artifact(ctx, manifest)
+	}
+	if err == nil {
+		err = j.putManifest(ctx, d.Digest, manifest)
+	}
+	if err != nil {
 		return err
 	}
-	return j.putManifest(ctx, d.Digest, manifest)
+	return j.sign(ctx, d.Digest, files)
 }
 
 // copyBlob takes along any blob.

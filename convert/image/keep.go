@@ -24,6 +24,9 @@ func (j *job) stays(ctx context.Context, p *picture) (bool, error) {
 	if err == nil && why != "" && j.o.PreserveDigests {
 		err = kimg.Errorf(kimg.ErrUnsupported, "", "the digest would change: %s", why)
 	}
+	if err == nil && why != "" && p.signed {
+		err = voided(why)
+	}
 	return why == "", err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/store"
 	"github.com/kimg/kimg/store/archive"
 	"github.com/kimg/kimg/store/transfer"
@@ -163,6 +165,7 @@ type arriving struct {
 	index  []byte            // nil: one image
 	images []*transfer.Image // one for each of Instances; nil: no image
 	data   map[digest.Digest][]byte
+	signed map[digest.Digest][][]byte // signatures of manifests
 
 	records map[int]store.ImageRecord // of Instances, after they were unpacked
 	done    map[int][]transfer.Done
@@ -200,17 +203,38 @@ func (l *loader) read(ctx context.Context, n int, one *arriving) error {
 	}
 	one.Digest = digest.FromBytes(manifest)
 	j := &job{Converter: l.Converter, src: l.in.ref, from: src}
+	var chosen digest.Digest
 	if isIndex(manifest) {
 		if p := l.Converter.o.Platform; p == nil {
 			return l.readIndex(ctx, j, manifest, one)
 		} else if manifest, err = j.choose(ctx, manifest, p); err != nil {
 			return err
 		}
+		chosen = digest.FromBytes(manifest)
 	}
 	img, err := transfer.Read(ctx, src, manifest)
+	if err == nil && img.Format != convert.DockerV2S1 {
+		err = l.signatures(ctx, j, one, img.Digest, chosen)
+	}
 	if err == nil {
 		one.images = []*transfer.Image{img}
 		one.Instances = []LoadedInstance{{Digest: img.Digest, Platform: platformText(&img.Platform)}}
+	}
+	return err
+}
+
+// signatures reads those of a manifest; instance is empty for the one that the image is.
+func (l *loader) signatures(ctx context.Context, j *job, one *arriving, manifest, instance digest.Digest) error {
+	from, ok := j.from.(signedSource)
+	if !ok || j.o.RemoveSignatures {
+		return nil
+	}
+	files, err := from.Signatures(ctx, instance)
+	if len(files) > 0 {
+		if one.signed == nil {
+			one.signed = map[digest.Digest][][]byte{}
+		}
+		one.signed[manifest] = files
 	}
 	return err
 }
@@ -229,6 +253,9 @@ func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loade
 		rec, layers, err := again.Unpack(ctx, tx, transfer.Options{Jobs: l.Converter.o.Jobs, KeepBlobs: l.o.KeepBlobs, Logger: l.Converter.o.Logger, Progress: l.tells(one.labelOf(i))})
 		if err != nil {
 			return r, err
+		}
+		if files := one.signed[img.Digest]; files != nil {
+			rec.Signatures = map[digest.Digest][][]byte{img.Digest: files}
 		}
 		at := &r.Instances[i]
 		at.ID, one.records[i], one.done[i] = rec.ID(), rec, layers
@@ -249,7 +276,7 @@ func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loade
 		return r, nil
 	}
 	r.ID = digest.FromBytes(one.index).Encoded()
-	return r, tx.PutList(ctx, store.ListRecord{Names: one.Names, Index: one.index, Instances: ids, Data: one.data})
+	return r, tx.PutList(ctx, store.ListRecord{Names: one.Names, Index: one.index, Instances: ids, Data: one.data, Signatures: others(one.signed, ids)})
 }
 
 // labelOf is what an image is called, one of several perhaps.
@@ -258,6 +285,13 @@ func (one *arriving) labelOf(i int) string {
 		return one.label
 	}
 	return fmt.Sprintf("%s (%s)", one.label, one.Instances[i].Platform)
+}
+
+// others are the signatures of what is no image.
+func others(signed map[digest.Digest][][]byte, images map[digest.Digest]string) map[digest.Digest][][]byte {
+	rest := maps.Clone(signed)
+	maps.DeleteFunc(rest, func(d digest.Digest, _ [][]byte) bool { return images[d] != "" })
+	return rest
 }
 
 // host tells whether an image can be unpacked and run here: layers of other systems mean something else.

@@ -29,6 +29,9 @@ func (l *loader) readIndex(ctx context.Context, j *job, index []byte, one *arriv
 		return err
 	}
 	one.index, one.IsIndex, one.data = index, true, map[digest.Digest][]byte{}
+	if err := l.signatures(ctx, j, one, digest.FromBytes(index), ""); err != nil {
+		return err
+	}
 	seen := map[digest.Digest]bool{}
 	found := false
 	var first error
@@ -42,6 +45,9 @@ func (l *loader) readIndex(ctx context.Context, j *job, index []byte, one *arriv
 			at.Platform = platformText(d.Platform)
 		}
 		img, err := l.readEntry(ctx, j, d, one.data)
+		if err == nil && convert.IsManifest(d) {
+			err = l.signatures(ctx, j, one, d.Digest, d.Digest)
+		}
 		at.Data = img == nil && err == nil
 		if err != nil {
 			err = kimg.Wrap(fmt.Sprintf("manifests[%d]", i), err)

@@ -70,15 +70,16 @@ type place struct {
 	formats []convert.Format // the first is what an image becomes that is of none of them
 	index   bool
 	plain   bool // layers are not compressed
+	signed  bool // signatures have a place
 }
 
 var places = map[string]place{
-	transportDir:           {formats: []convert.Format{convert.DockerV2S2, convert.OCI, convert.DockerV2S1}, index: true},
+	transportDir:           {formats: []convert.Format{convert.DockerV2S2, convert.OCI, convert.DockerV2S1}, index: true, signed: true},
 	transportOCI:           {formats: []convert.Format{convert.OCI}, index: true},
 	transportOCIArchive:    {formats: []convert.Format{convert.OCI}, index: true},
 	transportDockerArchive: {formats: []convert.Format{convert.DockerV2S2}, plain: true},
-	transportDocker:        {formats: []convert.Format{convert.DockerV2S2, convert.OCI, convert.DockerV2S1}, index: true},
-	transportStore:         {formats: []convert.Format{convert.DockerV2S2, convert.OCI}},
+	transportDocker:        {formats: []convert.Format{convert.DockerV2S2, convert.OCI, convert.DockerV2S1}, index: true, signed: true},
+	transportStore:         {formats: []convert.Format{convert.DockerV2S2, convert.OCI}, signed: true},
 }
 
 // openDestination prepares a place outside the store.

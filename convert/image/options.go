@@ -28,11 +28,12 @@ type Options struct {
 
 	// Keep leaves every image as it is, byte for byte, unless the destination, Format or Compression forces a change. Its blobs are
 	// checked against digest and size and not unpacked, but for a store; those that the destination has are not read.
-	Keep            bool
-	PreserveDigests bool // with Keep: what would change a digest is class unsupported
-	Single          bool // of an index only the image for this machine, where Platform chooses none
-	Referrers       bool // between registries, what tags say is about an image comes along: signatures, attestations
-	KeepBlobs       bool // layers that come into a store keep the blobs they came as
+	Keep             bool
+	PreserveDigests  bool // with Keep: what would change a digest is class unsupported
+	Single           bool // of an index only the image for this machine, where Platform chooses none
+	Referrers        bool // between registries, what tags say is about an image comes along: signatures, attestations
+	RemoveSignatures bool // with Keep: signatures beside manifests do not go along; else they must, or it is class unsupported
+	KeepBlobs        bool // layers that come into a store keep the blobs they came as
 
 	Compression layerdiff.Compression // gzip or zstd: every layer is compressed with it; empty: what the destination wants
 	Level       int                   // of it; 0 is the algorithm's default

@@ -23,6 +23,7 @@ type picture struct {
 	diffIDs []digest.Digest // as the configuration says; schema 1 does not
 	keyIDs  []string
 	lost    convert.Report // what is lost of the image besides its documents
+	signed  bool           // signatures go along, which would be void if it changed
 }
 
 // layerSource is a source that has layers in another form than its manifest says.

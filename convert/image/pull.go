@@ -72,6 +72,9 @@ func (j *job) pull(ctx context.Context, manifest []byte) (Result, error) {
 			return err
 		}
 		rec.Names, done = names, layers
+		if j.signed != nil {
+			rec.Signatures = map[digest.Digest][][]byte{img.Digest: j.signed}
+		}
 		tx.PutImage(rec)
 		r = pulled(img, rec, layers)
 		return nil
@@ -87,6 +90,8 @@ func (j *job) storable(img *transfer.Image) error {
 	switch {
 	case j.o.PreserveDigests && img.Format == convert.DockerV2S1:
 		return kimg.Errorf(kimg.ErrUnsupported, "", "the digest would change: a store has no place for schema 1")
+	case j.signed != nil && img.Format == convert.DockerV2S1:
+		return voided("a store has no place for schema 1")
 	case j.o.Format != "" && j.o.Format != img.Format && img.Format != convert.DockerV2S1:
 		return kimg.Errorf(kimg.ErrUnsupported, "", "images come into the store as they are; convert makes other formats of them")
 	case j.o.Platform != nil && img.Platform.Architecture != "" && convert.PlatformRank(*j.o.Platform, img.Platform) < 0:

@@ -53,12 +53,8 @@ func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte,
 
 // Signatures implements signedSource: those that the registry has, or that lie where registries.d says.
 func (r *registry) Signatures(ctx context.Context, instance digest.Digest) (all [][]byte, err error) {
-	var of *digest.Digest
-	if instance != "" {
-		of = &instance
-	}
 	err = r.Ask(ctx, func(ctx context.Context) error {
-		signatures, err := image.UnparsedInstance(r.ImageSource, of).UntrustedSignatures(ctx)
+		signatures, err := image.UnparsedInstance(r.ImageSource, optional(instance)).UntrustedSignatures(ctx)
 		if err == nil {
 			all, err = signatureFiles(signatures)
 		}

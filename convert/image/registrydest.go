@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/regerror"
 	"github.com/kimg/kimg/internal/streamio"
 )
@@ -23,11 +24,12 @@ import (
 type remoteDestination struct {
 	types.ImageDestination
 	regerror.Patience
-	ref   types.ImageReference
-	sys   *types.SystemContext
-	seen  types.BlobInfoCache // where else on this registry blobs are
-	also  []string            // tags
-	signs [][]byte
+	ref  types.ImageReference
+	sys  *types.SystemContext
+	seen types.BlobInfoCache // where else on this registry blobs are
+	also []string            // tags
+
+	before, after []signing // the manifest is published
 }
 
 func (c *Converter) createRemote(ctx context.Context, ref types.ImageReference) (*remoteDestination, error) {
@@ -117,17 +119,68 @@ func (d *remoteDestination) PutManifest(ctx context.Context, instance digest.Dig
 	return kimg.Wrap(label(d.ref), err)
 }
 
-// Commit implements Destination. Additional tags come after the name, and signatures last.
+// PutSignatures implements signedDestination.
+func (d *remoteDestination) PutSignatures(ctx context.Context, instance digest.Digest, files [][]byte) error {
+	if err := d.Ask(ctx, d.SupportsSignatures); err != nil {
+		return err
+	}
+	var simple, cosign [][]byte
+	for _, one := range files {
+		if isCosign(one) {
+			cosign = append(cosign, one)
+		} else {
+			simple = append(simple, one)
+		}
+	}
+	for _, kind := range []struct {
+		files [][]byte
+		to    *[]signing
+	}{{simple, &d.after}, {cosign, &d.before}} {
+		if len(kind.files) == 0 {
+			continue
+		}
+		img, err := understand(ctx, d.ref, kind.files)
+		if err != nil {
+			return err
+		}
+		signatures, err := img.UntrustedSignatures(ctx)
+		if err != nil {
+			return err
+		}
+		*kind.to = append(*kind.to, func(ctx context.Context, manifest digest.Digest) error {
+			if instance != "" {
+				manifest = instance
+			}
+			return putSignatures(ctx, d.ImageDestination, manifest, signatures)
+		})
+	}
+	return nil
+}
+
+// signing puts signatures of an instance, or else of the manifest that is committed.
+type signing func(ctx context.Context, manifest digest.Digest) error
+
+// Commit implements Destination. Additional tags come after the name. What cosign made comes first, as it may be that registries.d
+// does not allow it; simple signatures come last, as some registries want to have what is signed.
 func (d *remoteDestination) Commit(ctx context.Context, manifest []byte, _ string) error {
-	err := d.Ask(ctx, func(ctx context.Context) error { return d.ImageDestination.PutManifest(ctx, manifest, nil) })
+	id, err := convert.ManifestDigest(manifest)
+	sign := func(all []signing) {
+		for _, put := range all {
+			if err == nil {
+				err = d.Ask(ctx, func(ctx context.Context) error { return put(ctx, id) })
+			}
+		}
+	}
+	sign(d.before)
+	if err == nil {
+		err = d.Ask(ctx, func(ctx context.Context) error { return d.ImageDestination.PutManifest(ctx, manifest, nil) })
+	}
 	for _, tag := range d.also {
 		if err == nil {
 			err = d.name(ctx, manifest, tag)
 		}
 	}
-	if err == nil && len(d.signs) > 0 {
-		err = d.Ask(ctx, func(ctx context.Context) error { return d.PutSignatures(ctx, d.signs, nil) })
-	}
+	sign(d.after)
 	if err == nil {
 		err = d.ImageDestination.Commit(ctx, image.UnparsedInstance(nothing{ref: d.ref}, nil))
 	}

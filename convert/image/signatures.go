@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/strict"
 )
 
@@ -27,6 +28,63 @@ import (
 type signedSource interface {
 	// Signatures returns those of the manifest the name leads to, or of an image of the index unless that is empty.
 	Signatures(ctx context.Context, instance digest.Digest) ([][]byte, error)
+}
+
+// signedDestination is a place that has them.
+type signedDestination interface {
+	// PutSignatures stages those of the manifest that will be committed, or of an image of the index unless that is empty.
+	PutSignatures(ctx context.Context, instance digest.Digest, files [][]byte) error
+}
+
+// signatures are those of the image, or of one image of its index, that go along. They are never lost but knowingly: with Options.Keep a
+// place without room for them is class unsupported, and else, as an image that is converted is another, the report tells.
+func (j *job) signatures(ctx context.Context, instance digest.Digest) (files [][]byte, lost convert.Report, err error) {
+	from, ok := j.from.(signedSource)
+	if _, archived := j.to.(*bundle); !ok || archived || j.o.RemoveSignatures { // archives of save have none, as podman's
+		return nil, nil, nil
+	}
+	files, err = from.Signatures(ctx, instance)
+	switch {
+	case err != nil || len(files) == 0:
+		return nil, nil, err
+	case !j.o.Keep:
+		return nil, convert.Report{{Path: "signatures", Kind: convert.Lost, Why: "they are of the image that was converted, and not of what became of it"}}, nil
+	case !j.at.signed:
+		return nil, nil, kimg.Errorf(kimg.ErrUnsupported, label(j.dst), "has no place for the %d signatures of the image: leave them behind (--remove-signatures)", len(files))
+	}
+	return files, nil, nil
+}
+
+// voided refuses to change an image whose signatures go along.
+func voided(why string) error {
+	return kimg.Errorf(kimg.ErrUnsupported, "", "the image is signed and would change: %s; leave the signatures behind (--remove-signatures)", why)
+}
+
+// sign puts signatures to the destination.
+func (j *job) sign(ctx context.Context, instance digest.Digest, files [][]byte) error {
+	if to, ok := j.to.(signedDestination); ok && len(files) > 0 {
+		return kimg.Wrap(label(j.dst), to.PutSignatures(ctx, instance, files))
+	}
+	return nil
+}
+
+// putSignatures has a destination of the library put signatures of any kind.
+func putSignatures[S any](ctx context.Context, to types.ImageDestination, manifest digest.Digest, signatures []S) error {
+	library, ok := to.(interface {
+		PutSignaturesWithFormat(context.Context, []S, *digest.Digest) error
+	})
+	if !ok {
+		return kimg.Errorf(kimg.ErrUnsupported, "", "the image library does not put signatures there")
+	}
+	return library.PutSignaturesWithFormat(ctx, signatures, &manifest)
+}
+
+// optional is nil for the image itself, as the library wants it.
+func optional(instance digest.Digest) *digest.Digest {
+	if instance == "" {
+		return nil
+	}
+	return &instance
 }
 
 // signatureFiles are signatures of the library as files.
@@ -56,10 +114,13 @@ func signatureFiles[S any](signatures []S) (files [][]byte, err error) {
 	return files, nil
 }
 
+// isCosign tells the kinds of signatures apart.
+func isCosign(file []byte) bool { return bytes.HasPrefix(file, []byte{0}) }
+
 // understand has the library read signatures of an image; those of cosign from the only place where it reads any kind, a directory,
 // which is gone when it returns. Class invalid for what is no signature.
 func understand(ctx context.Context, ref types.ImageReference, files [][]byte) (*image.UnparsedImage, error) {
-	if !slices.ContainsFunc(files, func(f []byte) bool { return bytes.HasPrefix(f, []byte{0}) }) { // all are simple ones
+	if !slices.ContainsFunc(files, isCosign) {
 		return image.UnparsedInstance(nothing{ref: ref, signatures: files}, nil), nil
 	}
 	dir, err := os.MkdirTemp("", "kimg-signatures-")

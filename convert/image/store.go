@@ -95,6 +95,24 @@ func (s *stored) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte,
 	return s.list.Manifest(ctx, d)
 }
 
+// Signatures implements signedSource.
+func (s *stored) Signatures(ctx context.Context, instance digest.Digest) ([][]byte, error) {
+	if where := s.far.holds(instance); where != "" {
+		return s.far.signatures(ctx, instance, where)
+	}
+	if instance == "" {
+		manifest, err := s.Manifest(ctx)
+		if err != nil {
+			return nil, err
+		}
+		instance = digest.FromBytes(manifest)
+	}
+	if s.list != nil {
+		return s.list.Signatures(ctx, instance)
+	}
+	return s.img.Signatures(ctx, instance)
+}
+
 // Blob implements Source for what the store keeps as it came.
 func (s *stored) Blob(ctx context.Context, d digest.Digest) (r io.ReadCloser, size int64, err error) {
 	if src := s.far.has(d); src != nil {

@@ -35,6 +35,7 @@ type Destination struct {
 	mu        sync.Mutex
 	reused    map[digest.Digest]int64 // good blobs that were there before
 	instances map[digest.Digest]bool  // blobs that are manifests of an index
+	beside    map[string][]byte       // files with signatures
 	finished  bool
 
 	published *staging.Publisher // of a Commit that succeeded; see TakeBack
@@ -57,7 +58,7 @@ func create(ctx context.Context, path string, f form, o Options) (_ *Destination
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d := &Destination{path: path, form: f, o: o, reused: map[digest.Digest]int64{}, instances: map[digest.Digest]bool{}}
+	d := &Destination{path: path, form: f, o: o, reused: map[digest.Digest]int64{}, instances: map[digest.Digest]bool{}, beside: map[string][]byte{}}
 	if d.made, err = staging.MakeDirs(path); err != nil {
 		return nil, err
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -24,6 +26,25 @@ import (
 func CreateDir(ctx context.Context, path string, o Options) (*Destination, error) {
 	d, err := create(ctx, path, dirForm{}, o)
 	return d, kimg.Wrap(path, err)
+}
+
+// PutSignatures stages what lies beside the manifest, or beside that of an instance of the index unless that is empty: files as
+// [DirSource.Signatures] returns them. Class unsupported for a layout, which has no place for them.
+func (d *Destination) PutSignatures(_ context.Context, instance digest.Digest, files [][]byte) error {
+	if _, ok := d.form.(dirForm); !ok {
+		return kimg.Errorf(kimg.ErrUnsupported, d.path, "a layout has no place for signatures")
+	}
+	if instance != "" {
+		if err := strict.Digest(instance.String()); err != nil {
+			return err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for n, data := range files {
+		d.beside[signatureFile(instance, n+1)] = data
+	}
+	return nil
 }
 
 type dirForm struct{}
@@ -74,10 +95,16 @@ func (f dirForm) publish(ctx context.Context, d *Destination, p *staging.Publish
 	if err := p.SyncDirs(d.path); err != nil {
 		return err
 	}
+	keep := map[string]bool{dirManifest: true}
+	for _, name := range slices.Sorted(maps.Keys(d.beside)) {
+		if err := p.Write(filepath.Join(d.path, name), d.beside[name]); err != nil {
+			return err
+		}
+		keep[name] = true
+	}
 	if err := p.Write(filepath.Join(d.path, dirManifest), manifest); err != nil {
 		return err
 	}
-	keep := map[string]bool{dirManifest: true}
 	for blob := range d.area.Blobs() {
 		keep[f.blob(blob, d.instances[blob])] = true
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -19,8 +20,10 @@ import (
 	"golang.org/x/crypto/openpgp" //nolint:staticcheck
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/internal/testimage"
+	"github.com/kimg/kimg/layerdiff"
 )
 
 // signer signs with an OpenPGP key as gpg would.
@@ -192,14 +195,101 @@ func TestSigstore(t *testing.T) {
 	}
 	for n, want := range []kimg.Class{"", kimg.ErrDenied} {
 		trust(n, name)
-		for _, src := range []string{"docker://" + name} {
+		for _, src := range []string{"docker://" + name, "dir:" + dir + "/0"} {
 			_, err := copyImage(t, image.Options{Sys: sys}, src, "dir:"+t.TempDir()+"/x")
 			ends(t, err, want)
 		}
 	}
+	to := &Registry{}
+	again := serve(t, to) + "/again:1"
+	_, err = copyImage(t, image.Options{Sys: sys, DestinationSys: system(t)}, "dir:"+dir+"/0", "docker://"+again)
+	if err == nil || len(to.Names()) > 0 { // registries.d does not allow attachments there
+		t.Errorf("%v, %v", err, to.Names())
+	}
+	trust(0, name)
+	if _, err := copyImage(t, image.Options{Sys: sys}, "dir:"+dir+"/0", "docker://"+again); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := copyImage(t, image.Options{Sys: sys}, "docker://"+again, "dir:"+dir+"/1"); err != nil { // signed under the first name, as wanted
+		t.Error(err)
+	}
+	if one, two := s.Manifest("app", cosignTag(sample.Manifest)), to.Manifest("again", cosignTag(sample.Manifest)); one == nil || !bytes.Equal(one, two) {
+		t.Errorf("another signature: %s\n%s", one, two)
+	}
 	trust(0, name+"0")
 	_, err = copyImage(t, image.Options{Sys: sys}, "docker://"+name, "dir:"+t.TempDir()+"/x")
 	ends(t, err, kimg.ErrDenied)
+}
+
+// cosignTag is where cosign keeps the signatures of a manifest.
+func cosignTag(manifest []byte) string {
+	return strings.Replace(Digest(manifest), ":", "-", 1) + ".sig"
+}
+
+// Signatures go from registry to directory to registry, also those of the images of an index; where there is no place for them, or the
+// image would change, it is refused unless they are to be left behind.
+func TestSignaturesCarried(t *testing.T) {
+	s := full()
+	second := testimage.NewImage(63, testimage.ImageOptions{})
+	s.PutManifest("app", "", second.Manifest, second.ManifestType)
+	s.PutBlob("app", second.Config)
+	s.PutBlob("app", second.Layers[0].Blob)
+	index := indexOf(sample.ManifestType, sample.Manifest, second.Manifest)
+	s.PutManifest("app", "all", index, "application/vnd.oci.image.index.v1+json")
+	sys := system(t)
+	sigs := lookaside(t, sys)
+	want := map[string]string{}
+	for n, manifest := range [][]byte{index, sample.Manifest, second.Manifest} {
+		want[Digest(manifest)] = fmt.Sprintf("\x90 %d", n)
+		write(t, signatureFile(sigs, "app", manifest), []byte(want[Digest(manifest)]))
+	}
+	src, to := "docker://"+serve(t, s), "docker://"+serve(t, &Registry{})
+	dir := t.TempDir()
+	for _, pair := range [][2]string{{src + "/app:all", "dir:" + dir + "/all"}, {"dir:" + dir + "/all", to + "/again:all"}, {to + "/again:all", src + "/third:1"}} {
+		if _, err := copyImage(t, image.Options{Sys: sys, PreserveDigests: true}, pair[0], pair[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, manifest := range [][]byte{index, sample.Manifest, second.Manifest} {
+		if data, err := os.ReadFile(signatureFile(sigs, "third", manifest)); err != nil || string(data) != want[Digest(manifest)] {
+			t.Errorf("%q, %v", data, err)
+		}
+	}
+	for _, c := range []struct {
+		src, dst string
+		o        image.Options
+	}{
+		{src + "/app:1", "oci:" + dir + "/layout:a", image.Options{}},
+		{src + "/app:all", "oci-archive:" + dir + "/all.tar", image.Options{}},
+		{"dir:" + dir + "/all", "docker-archive:" + dir + "/one.tar", image.Options{Single: true}},
+		{src + "/app:1", to + "/other:1", image.Options{Format: convert.DockerV2S2}},
+		{src + "/app:all", to + "/other:1", image.Options{Compression: layerdiff.Zstd}},
+	} {
+		c.o.Sys = sys
+		before, _ := os.ReadDir(dir)
+		_, err := copyImage(t, c.o, c.src, c.dst)
+		ends(t, err, kimg.ErrUnsupported)
+		if err != nil && !strings.Contains(err.Error(), "--remove-signatures") {
+			t.Error(err)
+		}
+		if after, _ := os.ReadDir(dir); len(after) != len(before) {
+			t.Errorf("%s: %v is left", c.dst, after)
+		}
+		c.o.RemoveSignatures = true
+		if _, err := copyImage(t, c.o, c.src, c.dst); err != nil {
+			t.Errorf("%s: %v", c.dst, err)
+		}
+	}
+}
+
+// indexOf is an index of images for this machine and others.
+func indexOf(mediaType string, manifests ...[]byte) []byte {
+	var all []string
+	for n, m := range manifests {
+		arch := []string{runtime.GOARCH, "s390x", "riscv64"}[n]
+		all = append(all, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":%q}}`, mediaType, Digest(m), len(m), arch))
+	}
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s]}`, strings.Join(all, ","))
 }
 
 // signed copies an image with the image library, and has it signed with a key of cosign.
