@@ -32,9 +32,6 @@ func (c *Converter) Convert(ctx context.Context, src, dst types.ImageReference) 
 	defer from.Close()
 	j := &job{Converter: c, src: src, dst: dst, from: from, at: at}
 	r, err := j.run(ctx)
-	if err == nil {
-		err = j.referrers(ctx, r)
-	}
 	for _, do := range j.after {
 		if err == nil {
 			do()
@@ -92,7 +89,7 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		return j.intoStore(ctx, &p)
 	}
 	var r Result
-	err = j.write(ctx, func() (data []byte, mediaType string, err error) {
+	err = j.write(ctx, &r, func() (data []byte, mediaType string, err error) {
 		var out written
 		if out, err = j.image(ctx, &p); err != nil {
 			return nil, "", err
@@ -116,8 +113,8 @@ func (c *Converter) wanted() *ispec.Platform {
 
 func thisMachine() *ispec.Platform { return &ispec.Platform{OS: "linux", Architecture: runtime.GOARCH} }
 
-// write opens the destination, lets stage fill it and publishes what stage returns.
-func (j *job) write(ctx context.Context, stage func() (manifest []byte, mediaType string, err error)) (err error) {
+// write opens the destination, lets stage fill it and r, and publishes what stage returns.
+func (j *job) write(ctx context.Context, r *Result, stage func() (manifest []byte, mediaType string, err error)) (err error) {
 	if j.to != nil { // one of several images there
 		manifest, mediaType, err := stage()
 		if err == nil {
@@ -137,6 +134,9 @@ func (j *job) write(ctx context.Context, stage func() (manifest []byte, mediaTyp
 		return err
 	}
 	manifest, mediaType, err := stage()
+	if err == nil {
+		err = j.referrers(ctx, *r, manifest)
+	}
 	if err != nil {
 		return err
 	}

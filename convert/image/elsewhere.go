@@ -139,7 +139,7 @@ func (c *Converter) PutIndex(ctx context.Context, index []byte, dst types.ImageR
 		return Result{}, kimg.Wrap(label(dst), err)
 	}
 	j := &job{Converter: c, src: dst, dst: dst, at: at}
-	err = j.write(ctx, func() ([]byte, string, error) { return index, v.MediaType, nil })
+	err = j.write(ctx, new(Result), func() ([]byte, string, error) { return index, v.MediaType, nil })
 	d := digest.FromBytes(index)
 	return Result{From: v.Format, To: v.Format, OldDigest: d, NewDigest: d}, err
 }

@@ -36,7 +36,7 @@ func (j *job) index(ctx context.Context, data []byte) (Result, error) {
 		j.at.formats = []convert.Format{to} // every image becomes what the index becomes
 	}
 	r := Result{From: v.Format, To: to, OldDigest: digest.FromBytes(data)}
-	err = j.write(ctx, func() ([]byte, string, error) {
+	err = j.write(ctx, &r, func() ([]byte, string, error) {
 		moved := map[digest.Digest]ispec.Descriptor{}
 		for i, d := range v.Manifests {
 			if _, again := moved[d.Digest]; again || !convert.IsImage(d) {

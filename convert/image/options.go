@@ -31,9 +31,12 @@ type Options struct {
 	Keep             bool
 	PreserveDigests  bool // with Keep: what would change a digest is class unsupported
 	Single           bool // of an index only the image for this machine, where Platform chooses none
-	Referrers        bool // between registries, what tags say is about an image comes along: signatures, attestations
 	RemoveSignatures bool // with Keep: signatures beside manifests do not go along; else they must, or it is class unsupported
 	KeepBlobs        bool // layers that come into a store keep the blobs they came as
+
+	// Referrers takes along, between registries, what is about images that keep their digests, and what is about that: manifests that have
+	// them as subjects, and what cosign tags; at most 1,000 manifests. The destination's name comes after them.
+	Referrers bool
 
 	Compression layerdiff.Compression // gzip or zstd: every layer is compressed with it; empty: what the destination wants
 	Level       int                   // of it; 0 is the algorithm's default

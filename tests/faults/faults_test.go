@@ -237,41 +237,6 @@ func TestNothingTwice(t *testing.T) {
 	}
 }
 
-// What cosign and the referrers' fallback tag as being about an image comes along, and what is not there is not missed.
-func TestReferrers(t *testing.T) {
-	s := full()
-	about := func(tag string, blobs ...string) []byte {
-		var layers []string
-		for _, b := range blobs {
-			s.PutBlob("app", []byte(b))
-			layers = append(layers, fmt.Sprintf(`{"mediaType":"application/vnd.dev.cosign.simplesigning.v1+json","digest":%q,"size":%d}`, Digest([]byte(b)), len(b)))
-		}
-		s.PutBlob("app", []byte("{}"))
-		manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[%s]}`,
-			sample.ManifestType, Digest([]byte("{}")), strings.Join(layers, ","))
-		s.PutManifest("app", tag, manifest, sample.ManifestType)
-		return manifest
-	}
-	base := strings.Replace(testimage.Digest(sample.Manifest), ":", "-", 1)
-	signature := about(base+".sig", "one", "two")
-	referrer := about("", "three")
-	list := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
-		sample.ManifestType, Digest(referrer), len(referrer))
-	s.PutManifest("app", base, list, "application/vnd.oci.image.index.v1+json")
-	to := &Registry{}
-	if _, err := copyImage(t, image.Options{Referrers: true}, "docker://"+serve(t, s)+"/app:1", "docker://"+serve(t, to)+"/app:1"); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string][]byte{base + ".sig": signature, base: list, Digest(referrer): referrer, "1": sample.Manifest} {
-		if got := to.Manifest("app", name); !bytes.Equal(got, want) {
-			t.Errorf("%s: %s", name, got)
-		}
-	}
-	if n := len(to.Names()); n != 3 {
-		t.Errorf("%d tags: %v", n, to.Names())
-	}
-}
-
 // The signatures of a directory go where registries.d says, and those of a registry from there.
 func TestSignatures(t *testing.T) {
 	dir := t.TempDir()

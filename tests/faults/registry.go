@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ type Registry struct {
 	Token     bool   // logins are for a token server, at /token, and not for the registry
 	Elsewhere string // where GET of blobs is sent to, a URL; empty: nowhere
 	NoMount   bool
+
+	Referrers bool // it has the API that lists them, with one entry on each page
 
 	Signed     bool                // it keeps signatures itself (X-Registry-Supports-Signatures)
 	Signatures map[string][][]byte // digest -> simple signatures
@@ -169,7 +172,7 @@ func kind(r *http.Request, what, name string) string {
 		return "token"
 	case r.Method == "DELETE":
 		return "delete"
-	case what == "tags", what == "signatures":
+	case what == "tags", what == "signatures", what == "referrers":
 		return what
 	case what == "manifests" && r.Method == "PUT":
 		return "publish"
@@ -221,6 +224,8 @@ func (s *Registry) answer(w http.ResponseWriter, r *http.Request, kind, repo, na
 		if s.Signed {
 			w.Header().Set("X-Registry-Supports-Signatures", "1")
 		}
+	case "referrers":
+		s.referrers(w, r, repo, name)
 	case "signatures":
 		s.signatures(w, r, name, body)
 	case "manifest":
@@ -281,6 +286,29 @@ func (s *Registry) answer(w http.ResponseWriter, r *http.Request, kind, repo, na
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// referrers lists the manifests whose subject is a digest, one on each page.
+func (s *Registry) referrers(w http.ResponseWriter, r *http.Request, repo, about string) {
+	if !s.Referrers {
+		http.NotFound(w, r)
+		return
+	}
+	entries := []string{}
+	for name, m := range s.manifests {
+		var said struct{ Subject struct{ Digest string } }
+		if strings.HasPrefix(name, repo+"@") && json.Unmarshal(m.data, &said) == nil && said.Subject.Digest == about {
+			entries = append(entries, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, m.mediaType, Digest(m.data), len(m.data)))
+		}
+	}
+	slices.Sort(entries)
+	at, _ := strconv.Atoi(r.URL.Query().Get("at"))
+	at = min(at, len(entries))
+	if at+1 < len(entries) {
+		w.Header().Set("Link", fmt.Sprintf(`<%s?at=%d>; rel="next"`, r.URL.Path, at+1))
+	}
+	w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+	_, _ = fmt.Fprintf(w, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[%s]}`, strings.Join(entries[at:min(at+1, len(entries))], ","))
 }
 
 // signatures answers as OpenShift's registry does.
