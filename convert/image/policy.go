@@ -99,8 +99,8 @@ func (c *Converter) judge(ctx context.Context, ref types.ImageReference, src Sou
 	case *stored:
 		return nil
 	case *registry: // the library's own source knows every kind of signature
-		return from.Ask(ctx, func(ctx context.Context) error {
-			return c.policy.allow(ctx, image.UnparsedInstance(from.ImageSource, instance))
+		return from.ask(ctx, func(ctx context.Context, src types.ImageSource) error {
+			return c.policy.allow(ctx, image.UnparsedInstance(src, instance))
 		})
 	}
 	img, err := newJudged(ctx, ref, src, instance)

@@ -16,21 +16,21 @@ import (
 
 // registry is an image of a registry as a Source. containers/image speaks to it; what fails as registries do is tried again.
 type registry struct {
-	types.ImageSource
-	regerror.Patience
+	session[types.ImageSource]
 
-	ask    sync.Once
+	probe  sync.Once
 	ranges bool // it gives parts of blobs; known after it was asked
 }
 
 func openRegistry(ctx context.Context, ref types.ImageReference, sys *types.SystemContext, p regerror.Patience) (*registry, error) {
-	r := &registry{Patience: p}
-	err := r.Ask(ctx, func(ctx context.Context) (err error) {
-		r.ImageSource, err = ref.NewImageSource(ctx, sys)
-		return err
-	})
-	return r, err
+	r := &registry{session: session[types.ImageSource]{Patience: p, dial: func(ctx context.Context) (types.ImageSource, error) {
+		return ref.NewImageSource(ctx, sys)
+	}}}
+	return r, r.begin(ctx)
 }
+
+// Close implements Source.
+func (r *registry) Close() error { return (*r.now()).Close() }
 
 // Manifest implements Source. What a reference by digest leads to is checked against the digest.
 func (r *registry) Manifest(ctx context.Context) ([]byte, error) { return r.manifest(ctx, nil) }
@@ -41,8 +41,8 @@ func (r *registry) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byt
 }
 
 func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte, err error) {
-	err = r.Ask(ctx, func(ctx context.Context) (err error) {
-		data, _, err = image.UnparsedInstance(r.ImageSource, d).Manifest(ctx)
+	err = r.ask(ctx, func(ctx context.Context, src types.ImageSource) (err error) {
+		data, _, err = image.UnparsedInstance(src, d).Manifest(ctx)
 		return err
 	})
 	if err == nil {
@@ -53,8 +53,8 @@ func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte,
 
 // Signatures implements signedSource: those that the registry has, or that lie where registries.d says.
 func (r *registry) Signatures(ctx context.Context, instance digest.Digest) (all [][]byte, err error) {
-	err = r.Ask(ctx, func(ctx context.Context) error {
-		signatures, err := image.UnparsedInstance(r.ImageSource, optional(instance)).UntrustedSignatures(ctx)
+	err = r.ask(ctx, func(ctx context.Context, src types.ImageSource) error {
+		signatures, err := image.UnparsedInstance(src, optional(instance)).UntrustedSignatures(ctx)
 		if err == nil {
 			all, err = signatureFiles(signatures)
 		}
@@ -90,7 +90,8 @@ type remote struct {
 // open asks for the blob and skips what was read.
 func (r *remote) open() error {
 	r.watched, r.alive, r.stop = r.from.Watch(r.ctx)
-	body, size, err := r.from.GetBlob(r.watched, types.BlobInfo{Digest: r.digest, Size: -1}, none.NoCache)
+	at := r.from.now()
+	body, size, err := (*at).GetBlob(r.watched, types.BlobInfo{Digest: r.digest, Size: -1}, none.NoCache)
 	if err == nil {
 		r.body, r.size = body, size
 		for skip := r.at; skip > 0 && err == nil; {
@@ -103,7 +104,7 @@ func (r *remote) open() error {
 			_ = body.Close() // only read from
 		}
 	}
-	if err = regerror.Because(r.watched, err); err != nil {
+	if err = r.from.judge(r.ctx, at, regerror.Because(r.watched, err)); err != nil {
 		r.stop()
 	}
 	return err

@@ -22,8 +22,7 @@ import (
 // remoteDestination is a registry as a Destination. Blobs that were sent stay there when nothing is committed, named by nobody, and the
 // registry collects them.
 type remoteDestination struct {
-	types.ImageDestination
-	regerror.Patience
+	session[types.ImageDestination]
 	ref  types.ImageReference
 	sys  *types.SystemContext
 	seen types.BlobInfoCache // where else on this registry blobs are
@@ -33,14 +32,15 @@ type remoteDestination struct {
 }
 
 func (c *Converter) createRemote(ctx context.Context, ref types.ImageReference) (*remoteDestination, error) {
-	d := &remoteDestination{Patience: c.patience(), ref: ref, sys: cmp.Or(c.o.DestinationSys, c.o.Sys), seen: c.seen, also: c.o.AdditionalTags}
+	d := &remoteDestination{ref: ref, sys: cmp.Or(c.o.DestinationSys, c.o.Sys), seen: c.seen, also: c.o.AdditionalTags}
+	d.Patience = c.patience()
 	d.Limited = true
-	err := d.Retry(ctx, func() (err error) {
-		d.ImageDestination, err = ref.NewImageDestination(ctx, d.sys)
-		return err
-	})
-	return d, err
+	d.dial = func(ctx context.Context) (types.ImageDestination, error) { return ref.NewImageDestination(ctx, d.sys) }
+	return d, d.begin(ctx)
 }
+
+// Close implements Destination.
+func (d *remoteDestination) Close() error { return (*d.now()).Close() }
 
 // near notes that a blob is in another repository, which may be one of the same registry: it is mounted and not sent.
 func (d *remoteDestination) near(src types.ImageReference, blob digest.Digest) {
@@ -62,9 +62,9 @@ func (d *remoteDestination) near(src types.ImageReference, blob digest.Digest) {
 
 // Has implements Destination.
 func (d *remoteDestination) Has(ctx context.Context, blob digest.Digest, size int64) (there bool, err error) {
-	err = d.Ask(ctx, func(ctx context.Context) error {
+	err = d.ask(ctx, func(ctx context.Context, to types.ImageDestination) (err error) {
 		var info types.BlobInfo
-		there, info, err = d.TryReusingBlob(ctx, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
+		there, info, err = to.TryReusingBlob(ctx, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
 		if err == nil && there && size >= 0 && info.Size >= 0 && info.Size != size {
 			err = kimg.Errorf(kimg.ErrIntegrity, blob.String(), "size: the registry has %d bytes, the manifest says %d", info.Size, size)
 		}
@@ -94,8 +94,9 @@ func (d *remoteDestination) Put(ctx context.Context, blob digest.Digest, size in
 	}
 	ctx, alive, stop := d.Watch(ctx)
 	defer stop()
-	info, err := d.PutBlob(ctx, &lively{r, alive}, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
-	if err = regerror.Classify(regerror.Because(ctx, err)); err != nil {
+	at := d.now()
+	info, err := (*at).PutBlob(ctx, &lively{r, alive}, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
+	if err = regerror.Classify(d.judge(ctx, at, regerror.Because(ctx, err))); err != nil {
 		return "", 0, pushError{kimg.Wrap(label(d.ref), err)}
 	}
 	return info.Digest, info.Size, nil
@@ -115,13 +116,15 @@ func (l *lively) Read(p []byte) (int, error) {
 
 // PutManifest implements indexDestination.
 func (d *remoteDestination) PutManifest(ctx context.Context, instance digest.Digest, manifest []byte) error {
-	err := d.Ask(ctx, func(ctx context.Context) error { return d.ImageDestination.PutManifest(ctx, manifest, &instance) })
+	err := d.ask(ctx, func(ctx context.Context, to types.ImageDestination) error {
+		return to.PutManifest(ctx, manifest, &instance)
+	})
 	return kimg.Wrap(label(d.ref), err)
 }
 
 // PutSignatures implements signedDestination.
 func (d *remoteDestination) PutSignatures(ctx context.Context, instance digest.Digest, files [][]byte) error {
-	if err := d.Ask(ctx, d.SupportsSignatures); err != nil {
+	if err := d.ask(ctx, func(ctx context.Context, to types.ImageDestination) error { return to.SupportsSignatures(ctx) }); err != nil {
 		return err
 	}
 	var simple, cosign [][]byte
@@ -147,18 +150,18 @@ func (d *remoteDestination) PutSignatures(ctx context.Context, instance digest.D
 		if err != nil {
 			return err
 		}
-		*kind.to = append(*kind.to, func(ctx context.Context, manifest digest.Digest) error {
+		*kind.to = append(*kind.to, func(ctx context.Context, to types.ImageDestination, manifest digest.Digest) error {
 			if instance != "" {
 				manifest = instance
 			}
-			return putSignatures(ctx, d.ImageDestination, manifest, signatures)
+			return putSignatures(ctx, to, manifest, signatures)
 		})
 	}
 	return nil
 }
 
 // signing puts signatures of an instance, or else of the manifest that is committed.
-type signing func(ctx context.Context, manifest digest.Digest) error
+type signing func(ctx context.Context, to types.ImageDestination, manifest digest.Digest) error
 
 // Commit implements Destination. Additional tags come after the name. What cosign made comes first, as it may be that registries.d
 // does not allow it; simple signatures come last, as some registries want to have what is signed.
@@ -167,13 +170,13 @@ func (d *remoteDestination) Commit(ctx context.Context, manifest []byte, _ strin
 	sign := func(all []signing) {
 		for _, put := range all {
 			if err == nil {
-				err = d.Ask(ctx, func(ctx context.Context) error { return put(ctx, id) })
+				err = d.ask(ctx, func(ctx context.Context, to types.ImageDestination) error { return put(ctx, to, id) })
 			}
 		}
 	}
 	sign(d.before)
 	if err == nil {
-		err = d.Ask(ctx, func(ctx context.Context) error { return d.ImageDestination.PutManifest(ctx, manifest, nil) })
+		err = d.ask(ctx, func(ctx context.Context, to types.ImageDestination) error { return to.PutManifest(ctx, manifest, nil) })
 	}
 	for _, tag := range d.also {
 		if err == nil {
@@ -182,7 +185,7 @@ func (d *remoteDestination) Commit(ctx context.Context, manifest []byte, _ strin
 	}
 	sign(d.after)
 	if err == nil {
-		err = d.ImageDestination.Commit(ctx, image.UnparsedInstance(nothing{ref: d.ref}, nil))
+		err = (*d.now()).Commit(ctx, image.UnparsedInstance(nothing{ref: d.ref}, nil))
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/regerror"
 )
 
 // Documents are what an image is, without its layers.
@@ -67,23 +68,22 @@ func (j *job) inspect(ctx context.Context) (Documents, error) {
 }
 
 // Tags lists the tags of a repository, of which ref names any image.
-func (c *Converter) Tags(ctx context.Context, ref types.ImageReference) (tags []string, err error) {
-	err = c.remote(ctx, ref, func(ctx context.Context) (err error) {
-		tags, err = docker.GetRepositoryTags(ctx, c.o.Sys, ref)
-		return err
-	})
-	return tags, err
+func (c *Converter) Tags(ctx context.Context, ref types.ImageReference) ([]string, error) {
+	return remotely(ctx, c, ref, func(ctx context.Context) ([]string, error) { return docker.GetRepositoryTags(ctx, c.o.Sys, ref) })
 }
 
 // Delete removes the manifest that a tag or a digest leads to from a registry, with every tag it has there.
 func (c *Converter) Delete(ctx context.Context, ref types.ImageReference) error {
-	return c.remote(ctx, ref, func(ctx context.Context) error { return ref.DeleteImage(ctx, c.o.Sys) })
+	_, err := remotely(ctx, c, ref, func(ctx context.Context) (struct{}, error) { return struct{}{}, ref.DeleteImage(ctx, c.o.Sys) })
+	return err
 }
 
-// remote does something with a registry, as patient as with images.
-func (c *Converter) remote(ctx context.Context, ref types.ImageReference, do func(context.Context) error) error {
+// remotely does something with a registry, as patient as with images.
+func remotely[T any](ctx context.Context, c *Converter, ref types.ImageReference, do func(context.Context) (T, error)) (T, error) {
 	if ref.Transport().Name() != transportDocker {
-		return kimg.Errorf(kimg.ErrUnsupported, label(ref), "not in a registry")
+		var none T
+		return none, kimg.Errorf(kimg.ErrUnsupported, label(ref), "not in a registry")
 	}
-	return kimg.Wrap(label(ref), c.patience().Ask(ctx, do))
+	got, err := regerror.Open(ctx, c.patience(), do)
+	return got, kimg.Wrap(label(ref), err)
 }

@@ -29,7 +29,7 @@ func (g gated) Sections(ctx context.Context, d digest.Digest, parts []transfer.S
 // knowsRanges asks once for the first byte of a blob. What comes is the body of the answer itself, or, when the whole blob comes, the
 // library's own cut of it: then it would read the blob again for each request, up to the last part that is wanted.
 func (r *registry) knowsRanges(ctx context.Context, d digest.Digest) bool {
-	r.ask.Do(func() {
+	r.probe.Do(func() {
 		ctx, _, stop := r.Watch(ctx)
 		defer stop()
 		streams, errs, err := r.sections(ctx, d, []transfer.Section{{Length: 1}})
@@ -53,7 +53,8 @@ func (r *registry) knowsRanges(ctx context.Context, d digest.Digest) bool {
 // sections asks for parts of a blob. The library's registries have a method for that, whose types are internal to it.
 func (r *registry) sections(ctx context.Context, d digest.Digest, parts []transfer.Section) (chan io.ReadCloser, chan error, error) {
 	no := kimg.Errorf(kimg.ErrUnsupported, "", "the image library does not fetch parts of blobs")
-	get := reflect.ValueOf(r.ImageSource).MethodByName("GetBlobAt")
+	at := r.now()
+	get := reflect.ValueOf(*at).MethodByName("GetBlobAt")
 	if !get.IsValid() || get.Type().NumIn() != 3 || get.Type().NumOut() != 3 || get.Type().In(2).Kind() != reflect.Slice ||
 		!reflect.TypeFor[transfer.Section]().ConvertibleTo(get.Type().In(2).Elem()) {
 		return nil, nil, no
@@ -69,7 +70,7 @@ func (r *registry) sections(ctx context.Context, d digest.Digest, parts []transf
 	if !ok || !alright {
 		err = errors.Join(err, no)
 	}
-	return streams, errs, err
+	return streams, errs, r.judge(ctx, at, err)
 }
 
 // drain ends what the library has begun, in its own time.

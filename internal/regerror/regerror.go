@@ -29,12 +29,9 @@ func classOf(err error) kimg.Class {
 	var status docker.UnexpectedHTTPStatusError
 	var unknown x509.UnknownAuthorityError
 	var verification *tls.CertificateVerificationError
-	text := strings.ToLower(err.Error())
-	says := func(words ...string) bool {
-		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
-	}
+	says := func(words ...string) bool { return says(err, words...) }
 	switch {
-	case errors.As(err, &unauthorized), says("unauthorized", "denied", "authentication required", "statuscode: 401", "statuscode: 403"):
+	case errors.As(err, &unauthorized), LoggedOut(err), says("denied", "statuscode: 403", "getting username and password"):
 		return kimg.ErrAuth
 	case errors.Is(err, docker.ErrTooManyRequests), says("toomanyrequests", "statuscode: 429"):
 		return kimg.ErrRateLimit
@@ -46,6 +43,17 @@ func classOf(err error) kimg.Class {
 		return kimg.ErrIntegrity // the manifest against the digest in the reference
 	}
 	return kimg.ErrNetwork
+}
+
+// LoggedOut tells whether a registry wants another login: status 401.
+func LoggedOut(err error) bool {
+	return err != nil && says(err, "unauthorized", "authentication required", "statuscode: 401")
+}
+
+// says tells whether an error has one of some words in lower case.
+func says(err error, words ...string) bool {
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
 }
 
 func isNetwork(err error) bool {

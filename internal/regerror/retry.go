@@ -49,6 +49,40 @@ func (p Patience) Ask(ctx context.Context, do func(context.Context) error) error
 	})
 }
 
+// grace is how long what was cancelled may take to notice it.
+const grace = 50 * time.Millisecond
+
+// Open is Ask for what begins to speak to a registry. That may run a program, a credential helper, which knows of no context: when ctx
+// ends it is left behind.
+func Open[S any](ctx context.Context, p Patience, do func(context.Context) (S, error)) (at S, err error) {
+	err = p.Ask(ctx, func(ctx context.Context) error {
+		var fresh S
+		var err error
+		done := make(chan struct{})
+		go func() { fresh, err = do(ctx); close(done) }()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			select {
+			case <-done:
+			case <-time.After(grace):
+				return ctx.Err()
+			}
+		}
+		at = fresh
+		return err
+	})
+	return at, err
+}
+
+// renewed is a refusal that a new login may have ended.
+type renewed struct{ error }
+
+func (r renewed) Unwrap() error { return r.error }
+
+// Renewed marks a refusal after which there was a new login: what was refused may be tried again.
+func Renewed(err error) error { return renewed{err} }
+
 // Because returns what ended a context, when that made something fail.
 func Because(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
@@ -87,7 +121,10 @@ func (p Patience) Passing(err error) bool {
 	var status docker.UnexpectedHTTPStatusError
 	var no net.Error
 	var nothing idle
+	var again renewed
 	switch {
+	case errors.As(err, &again):
+		return true
 	case errors.As(err, &status):
 		return slices.Contains([]int{500, 502, 503, 504}, status.StatusCode)
 	case errors.As(err, &nothing), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.ErrUnexpectedEOF),

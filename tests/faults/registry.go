@@ -20,6 +20,7 @@ type Registry struct {
 	Fault     *Fault
 	User      string // user:password; empty: nobody has to log in
 	Token     bool   // logins are for a token server, at /token, and not for the registry
+	Uses      int    // a token is good for so many requests; 0: for ever
 	Elsewhere string // where GET of blobs is sent to, a URL; empty: nowhere
 	NoMount   bool
 
@@ -34,6 +35,7 @@ type Registry struct {
 	uploads   map[string][]byte
 	asked     []Request
 	hits      int
+	tokens    map[string]int // how often each was used
 }
 
 type document struct {
@@ -188,9 +190,6 @@ func kind(r *http.Request, what, name string) string {
 	return "blob"
 }
 
-// token is what the token server gives out.
-const token = "abracadabra"
-
 // allowed looks at the login of a request, and answers those without a good one.
 func (s *Registry) allowed(w http.ResponseWriter, r *http.Request, kind string) bool {
 	if s.User == "" {
@@ -201,10 +200,10 @@ func (s *Registry) allowed(w http.ResponseWriter, r *http.Request, kind string) 
 	switch {
 	case kind == "token":
 		if basic {
-			_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "expires_in": 300})
+			_ = json.NewEncoder(w).Encode(map[string]any{"token": s.newToken(), "expires_in": 1})
 			return false
 		}
-	case s.Token && r.Header.Get("Authorization") == "Bearer "+token, !s.Token && basic:
+	case s.Token && s.use(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")), !s.Token && basic:
 		return true
 	}
 	challenge := `Basic realm="faults"`
@@ -214,6 +213,28 @@ func (s *Registry) allowed(w http.ResponseWriter, r *http.Request, kind string) 
 	w.Header().Set("WWW-Authenticate", challenge)
 	Status(http.StatusUnauthorized, "UNAUTHORIZED")(w, r, nil)
 	return false
+}
+
+func (s *Registry) newToken() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tokens == nil {
+		s.tokens = map[string]int{}
+	}
+	token := fmt.Sprintf("token-%d", len(s.tokens))
+	s.tokens[token] = 0
+	return token
+}
+
+// use tells whether a token is good.
+func (s *Registry) use(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := s.tokens[token]
+	if ok {
+		s.tokens[token]++
+	}
+	return ok && (s.Uses == 0 || n < s.Uses)
 }
 
 func (s *Registry) answer(w http.ResponseWriter, r *http.Request, kind, repo, name string, body []byte) {

@@ -1,0 +1,136 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containers/image/v5/types"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert/image"
+)
+
+// B9: logins go where they belong: basic, by token, from a file, wrong ones.
+func TestLogins(t *testing.T) {
+	for _, token := range []bool{false, true} {
+		s := full()
+		s.User, s.Token = "me:secret", token
+		host := serve(t, s)
+		sys := system(t)
+		for n, c := range []struct {
+			login func()
+			want  kimg.Class
+		}{
+			{func() {}, kimg.ErrAuth},
+			{func() { sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "wrong"} }, kimg.ErrAuth},
+			{func() { sys.DockerAuthConfig.Password = "secret" }, ""},
+			{func() {
+				sys.DockerAuthConfig = nil
+				text := fmt.Sprintf(`{"auths":{"other.example":{"auth":"eDp5"},%q:{"auth":"bWU6c2VjcmV0"}}}`, host)
+				if err := os.WriteFile(sys.AuthFilePath, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}, ""},
+		} {
+			c.login()
+			_, err := copyImage(t, image.Options{Sys: sys}, "docker://"+host+"/app:1", fmt.Sprintf("dir:%s/%d", t.TempDir(), n))
+			ends(t, err, c.want)
+			if err != nil && strings.Contains(err.Error(), "wrong") {
+				t.Errorf("the password is in %v", err)
+			}
+		}
+	}
+}
+
+// A token that is taken back in the middle is asked for anew, on both sides; a refusal for ever ends soon.
+func TestTokensEnd(t *testing.T) {
+	from, to := full(), &Registry{}
+	for _, s := range []*Registry{from, to} {
+		s.User, s.Token, s.Uses = "me:secret", true, 5
+	}
+	from.Uses = 2
+	sys := system(t)
+	sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
+	src := "docker://" + serve(t, from) + "/app:1"
+	if _, err := copyImage(t, image.Options{Sys: sys, AdditionalTags: []string{"2", "3"}}, src, "docker://"+serve(t, to)+"/app:1"); err != nil {
+		t.Fatal(err)
+	}
+	if len(to.Names()) != 3 || len(from.tokens) < 3 || len(to.tokens) < 3 {
+		t.Errorf("%v, %d and %d tokens", to.Names(), len(from.tokens), len(to.tokens))
+	}
+	from.Asked()
+	from.Fault = &Fault{Kind: "blob", Do: Status(401, "UNAUTHORIZED")}
+	_, err := copyImage(t, image.Options{Sys: sys}, src, "dir:"+t.TempDir()+"/x")
+	ends(t, err, kimg.ErrAuth)
+	if n := len(from.Asked()); n > 20 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// B9: credential helpers are asked, and no other program; one that is not there, fails or hangs is one clear line.
+func TestCredentialHelpers(t *testing.T) {
+	bin := t.TempDir()
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	s := full()
+	s.User = "me:secret"
+	host := serve(t, s)
+	for _, c := range []struct {
+		name, auth, script string
+		want               kimg.Class
+	}{
+		{"for the host", `{"credHelpers":{%q:"kimgtest"}}`, `read host; [ "$1 $host" = "get ` + host + `" ] && echo '{"Username":"me","Secret":"secret"}'`, ""},
+		{"of registries.conf", `{"auths":{"other.example":{},%q:{}}}`, `echo '{"Username":"me","Secret":"secret"}'`, ""},
+		{"for others", `{"credHelpers":{"other.example":"kimgtest"},"auths":{%q:{"auth":"bWU6c2VjcmV0"}}}`, `echo asked >` + bin + `/asked`, ""},
+		{"knows nothing", `{"credHelpers":{%q:"kimgtest"}}`, `echo "credentials not found in native keychain"; exit 1`, kimg.ErrAuth},
+		{"fails", `{"credHelpers":{%q:"kimgtest"}}`, `echo "the vault is closed"; exit 1`, kimg.ErrAuth},
+		{"nonsense", `{"credHelpers":{%q:"kimgtest"}}`, `echo "<html>"`, kimg.ErrAuth},
+		{"is not there", `{"credHelpers":{%q:"kimgtest"}}`, "", kimg.ErrAuth},
+		{"hangs", `{"credHelpers":{%q:"kimgtest"}}`, `exec sleep 5`, kimg.ErrNetwork},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sys, helper := system(t), filepath.Join(bin, "docker-credential-kimgtest")
+			_ = os.Remove(helper)
+			if c.name == "of registries.conf" {
+				sys.SystemRegistriesConfPath = filepath.Join(t.TempDir(), "registries.conf")
+				if err := os.WriteFile(sys.SystemRegistriesConfPath, []byte(`credential-helpers = ["kimgtest"]`), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := os.WriteFile(sys.AuthFilePath, fmt.Appendf(nil, c.auth, host), 0o600)
+			if c.script != "" {
+				err = errors.Join(err, os.WriteFile(helper, []byte("#!/bin/sh\n"+c.script+"\n"), 0o755))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			_, err = copyImage(t, image.Options{Sys: sys, IdleTimeout: 300 * time.Millisecond, Retries: -1}, "docker://"+host+"/app:1", "dir:"+t.TempDir()+"/x")
+			ends(t, err, c.want)
+			if took := time.Since(start); c.name == "hangs" && took > 3*time.Second {
+				t.Errorf("%s, and the helper sleeps for 5 s", took)
+			}
+			if err != nil && c.name == "fails" && !strings.Contains(err.Error(), "the vault is closed") || err != nil && c.name == "is not there" && !strings.Contains(err.Error(), "docker-credential-kimgtest") {
+				t.Error(err)
+			}
+			if c.name == "hangs" {
+				ctx, stop := context.WithCancel(t.Context())
+				time.AfterFunc(50*time.Millisecond, stop)
+				c := image.New(image.Options{Sys: sys})
+				defer c.Close()
+				ref, _ := image.Parse("docker://" + host + "/app:1")
+				if _, err := c.Tags(ctx, ref); kimg.ClassOf(err) != kimg.ErrInterrupted || time.Since(start) > 3*time.Second {
+					t.Errorf("after %s: %v", time.Since(start), err)
+				}
+			}
+		})
+	}
+	if _, err := os.Stat(filepath.Join(bin, "asked")); err == nil {
+		t.Error("a helper was asked that is for another host")
+	}
+}
