@@ -33,12 +33,16 @@ func TestUsageIsRefusedBeforeAnythingIsOpened(t *testing.T) {
 // Every command explains itself, with an example, and its help fits a terminal.
 func TestHelp(t *testing.T) {
 	a := &app{}
-	for _, c := range newRoot(a, nil).Commands() {
+	all := newRoot(a, nil).Commands()
+	for _, c := range all {
+		all = append(all, c.Commands()...)
+	}
+	for _, c := range all {
 		if c.Name() == "completion" || c.Name() == "help" {
 			continue
 		}
 		if c.Short == "" || c.Example == "" || strings.HasSuffix(c.Short, ".") {
-			t.Errorf("%s: short %q, example %q", c.Name(), c.Short, c.Example)
+			t.Errorf("%s: short %q, example %q", c.CommandPath(), c.Short, c.Example)
 		}
 		for line := range strings.Lines(c.Long + "\n" + c.Example) {
 			if n := len([]rune(strings.TrimRight(line, "\n"))); n > 130 {

@@ -119,7 +119,7 @@ func (o *commitOptions) check(list []string) error {
 		return err
 	}
 	o.endProgress = end
-	annotated, err := o.annotations()
+	annotated, err := annotations(o.annotation)
 	if err != nil {
 		return err
 	}
@@ -214,8 +214,9 @@ func moment(what string, seconds int64) (*time.Time, error) {
 	return &t, nil
 }
 
-func (o *commitOptions) annotations() (map[string]string, error) {
-	edits, err := settings("annotation", o.annotation)
+// annotations are those that flags name=value say.
+func annotations(flags []string) (map[string]string, error) {
+	edits, err := settings("annotation", flags)
 	if err != nil {
 		return nil, err
 	}

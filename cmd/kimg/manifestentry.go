@@ -11,7 +11,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/store"
 )
 
@@ -35,14 +34,8 @@ func (e *entryFlags) register(cmd *cobra.Command) {
 	f.StringArrayVar(&e.annotation, "annotation", nil, "annotation `name=value` of the entry; may repeat")
 }
 
-func (e *entryFlags) check() error {
-	edits, err := settings("annotation", e.annotation)
-	if err != nil {
-		return err
-	}
-	var s copydata.Settings
-	err = edits.Apply(&s)
-	e.annotations = s.Annotations
+func (e *entryFlags) check([]string) (err error) {
+	e.annotations, err = annotations(e.annotation)
 	return err
 }
 
@@ -88,7 +81,7 @@ place kimg copy knows: of such an image only manifest and configuration are read
 platform is that of the image, unless flags say otherwise. An image that the list has already gets what the flags say.`,
 		Example: "  kimg manifest add app:1 app:amd64\n  kimg manifest add --variant v7 app:1 docker://registry.example/app:arm",
 		Args:    args(2, -1),
-		RunE: o.withStore(anyNamespace, func([]string) error { return o.entry.check() }, func(ctx context.Context, st *store.Store, list []string) error {
+		RunE: o.withStore(anyNamespace, o.entry.check, func(ctx context.Context, st *store.Store, list []string) error {
 			return o.change(ctx, st, store.ListEdit{Ref: list[0]}, list[1:])
 		}),
 	}
@@ -105,7 +98,7 @@ func newManifestAnnotate(o *manifestOptions) *cobra.Command {
 		Long:    "Change what a manifest list says of an image, and print the list's ID. IMAGE is the digest of its manifest, or an image\nof the store.",
 		Example: "  kimg manifest annotate --arch arm --variant v7 app:1 sha256:…",
 		Args:    args(2, 2),
-		RunE: o.withStore(anyNamespace, func([]string) error { return o.entry.check() }, func(ctx context.Context, st *store.Store, list []string) error {
+		RunE: o.withStore(anyNamespace, o.entry.check, func(ctx context.Context, st *store.Store, list []string) error {
 			return o.edit(ctx, st, store.ListEdit{Ref: list[0], Edit: func(index []byte) (rec store.ListRecord, err error) {
 				d, err := entryOf(ctx, st, index, list[1])
 				if err == nil {

@@ -34,8 +34,8 @@ place kimg copy knows. A name without a registry is looked for as registries.con
 --policy always fetches what the store does not have of the image, missing only when the store has no such image, newer when the
 registry has another one, and does with what there is when it cannot be asked; never fetches nothing.
 
-With enable_partial_images in the pull_options of storage.conf, layers of zstd:chunked are put together of files that layers of the
-store have and of the parts of the blob that are missing. --keep-blobs fetches whole blobs.`,
+With enable_partial_images in the pull_options of storage.conf, layers of zstd:chunked are put together of files that layers of
+the store have and of the parts of the blob that are missing. --keep-blobs fetches whole blobs.`,
 		Example: `  kimg pull registry.example/app:1
   kimg pull --all --policy newer registry.example/app:1
   kimg pull --keep-blobs --platform linux/arm64 oci-archive:app.tar`,
