@@ -5,7 +5,7 @@
 //
 // The archive is somebody else's. A plain tar is indexed once and then read in place; a compressed one (gzip, zstd, bzip2,
 // xz) is first unpacked into a temporary file without a name. Links are followed inside the archive only; two members of
-// one name are ambiguous and refused. Documents, members and the index itself are bounded. Blobs are handed out as they
+// one name are ambiguous and refused, and so is an archive of both kinds whose two descriptions disagree. Documents, members and the index itself are bounded. Blobs are handed out as they
 // are: the caller verifies digest and size while it reads.
 //
 // # Writing

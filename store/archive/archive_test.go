@@ -249,6 +249,66 @@ func TestHybrid(t *testing.T) {
 	must(t, o.Close())
 }
 
+// TestHybridsThatDisagree: what two readers would read differently is refused by each of them.
+func TestHybridsThatDisagree(t *testing.T) {
+	one, two := testimage.NewImage(3, testimage.ImageOptions{Docker: true}), testimage.NewImage(4, testimage.ImageOptions{Layers: 2})
+	for name, c := range map[string]struct {
+		list  string // of manifest.json, with the configurations and the layers of both
+		names [2]string
+		drop  string // what is not in the archive
+		word  string // empty: they agree
+	}{
+		"both":                {`[{"Config":"C1","RepoTags":["a:1"],"Layers":["L1"]},{"Config":"C2","Layers":["L2"]}]`, [2]string{"docker.io/library/a:1", "localhost/b:1"}, "", ""},
+		"less":                {`[{"Config":"C1","RepoTags":["a:1"],"Layers":["L1"]}]`, [2]string{"a:1", "b:1"}, "", ""},
+		"none":                {`[]`, [2]string{"a:1", "b:1"}, "", ""},
+		"another name":        {`[{"Config":"C1","RepoTags":["more:1"],"Layers":["L1"]}]`, [2]string{"1", "b:1"}, "", ""},
+		"bytes, not the name": {`[{"Config":"c.json","RepoTags":["a:1"],"Layers":["L1"]}]`, [2]string{"a:1", "b:1"}, "", ""},
+		"a name":              {`[{"Config":"C2","RepoTags":["a:1"],"Layers":["L2"]}]`, [2]string{"a:1", "b:1"}, "", `called "docker.io/library/a:1"`},
+		"names exchanged":     {`[{"Config":"C1","RepoTags":["b:1"]},{"Config":"C2","RepoTags":["a:1"]}]`, [2]string{"a:1", "b:1"}, "", "ambiguous"},
+		"another image":       {`[{"Config":"other.json","RepoTags":["a:1"],"Layers":["L1"]}]`, [2]string{"a:1", "b:1"}, "", "does not have"},
+		"unnamed":             {`[{"Config":"other.json","Layers":["L1"]}]`, [2]string{"a:1", "b:1"}, "", "does not have"},
+		"no config":           {`[{"Config":"nosuch","Layers":["L1"]}]`, [2]string{"a:1", "b:1"}, "", "not in the archive"},
+		"no list":             {`{}`, [2]string{"a:1", "b:1"}, "", "json-type"},
+		"damaged":             {`[{"Config":"C1","RepoTags":["a:1"],"Layers":["L1"]}]`, [2]string{"x:1", "b:1"}, testimage.Digest(one.Manifest), ""}, // told when it is read
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			must(t, one.WriteOCI(dir, c.names[0]))
+			must(t, two.WriteOCI(dir, c.names[1]))
+			blob := func(d string) string { return "blobs/sha256/" + d[7:] }
+			list := strings.NewReplacer("C1", blob(testimage.Digest(one.Config)), "C2", blob(testimage.Digest(two.Config)), "L1", blob(one.Layers[0].Digest), "L2", blob(two.Layers[0].Digest)).Replace(c.list)
+			for file, text := range map[string]string{"manifest.json": list, "c.json": string(one.Config), "other.json": string(one.Config) + " "} {
+				must(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600))
+			}
+			if c.drop != "" {
+				must(t, os.Remove(filepath.Join(dir, blob(c.drop))))
+			}
+			path := filepath.Join(t.TempDir(), "x.tar")
+			if out, err := exec.Command("tar", "-C", dir, "-cf", path, ".").CombinedOutput(); err != nil {
+				t.Fatalf("%v %s", err, out)
+			}
+			temp := t.TempDir()
+			for reader, open := range map[string]func() (io.Closer, error){
+				"all":    func() (io.Closer, error) { return Open(t.Context(), path, Options{TempDir: temp}) },
+				"oci":    func() (io.Closer, error) { return OpenOCI(t.Context(), path, "@1", Options{TempDir: temp}) },
+				"docker": func() (io.Closer, error) { return OpenDocker(t.Context(), path, "@0", Options{TempDir: temp}) },
+			} {
+				got, err := open()
+				switch {
+				case err == nil:
+					must(t, got.Close())
+					if c.word != "" {
+						t.Errorf("%s: opened", reader)
+					}
+				case c.word == "" && (name != "none" || reader != "docker"), c.word != "" && (kimg.ClassOf(err) != kimg.ErrInvalid && name != "no config" || !strings.Contains(err.Error(), c.word)):
+					t.Errorf("%s: %v", reader, err)
+				}
+			}
+			same(t, nil, temp)
+		})
+	}
+}
+
 func TestHostileArchives(t *testing.T) {
 	img := testimage.NewImage(4, testimage.ImageOptions{Docker: true})
 	good := dockerEntries(img, "a:1")

@@ -58,7 +58,10 @@ func indexed(ctx context.Context, f *os.File, tempDir string) (*tarFile, error) 
 		return nil, err
 	}
 	t := &tarFile{f: f}
-	if t.members, err = index(ctx, f); err != nil {
+	if t.members, err = index(ctx, f); err == nil {
+		err = t.agree()
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
