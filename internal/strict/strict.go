@@ -54,10 +54,6 @@ func Size(what string, size, max int64) error {
 	return kimg.Errorf(kimg.ErrLimit, what, "too-big: %d bytes, the limit is %d", size, max)
 }
 
-// Valid checks one JSON value without decoding it: everything the package documentation lists that does not depend on
-// a Go type.
-func Valid(data []byte) error { return check(data, nil, nil) }
-
 // Unmarshal checks one JSON value against the type v points to, as described in the package documentation, and decodes
 // it into v. What v points to should be a zero value. After an error v may be partly filled.
 func Unmarshal(data []byte, v any) error { return unmarshal(data, v, nil) }

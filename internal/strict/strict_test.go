@@ -160,11 +160,11 @@ func TestSize(t *testing.T) {
 	}
 }
 
-func TestValid(t *testing.T) {
-	if err := Valid([]byte(`[null,{"a":1,"A":2}]`)); err != nil {
+func TestUnmarshalAnything(t *testing.T) {
+	if err := Unmarshal([]byte(`[null,{"a":1,"A":2}]`), new(any)); err != nil {
 		t.Error(err)
 	}
-	if err := Valid([]byte(`[{"a":1,"a":2}]`)); !errors.Is(err, kimg.ErrInvalid) {
+	if err := Unmarshal([]byte(`[{"a":1,"a":2}]`), new(any)); !errors.Is(err, kimg.ErrInvalid) {
 		t.Error(err)
 	}
 }
