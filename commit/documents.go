@@ -58,12 +58,7 @@ func (p *plan) documents(blob layerdiff.Blob, offers []*offer) (documents, error
 func uncompressed(annotations map[string]string) map[string]string {
 	kept := maps.Clone(annotations)
 	maps.DeleteFunc(kept, func(key, _ string) bool {
-		for _, prefix := range []string{"io.github.containers.zstd-chunked.", "io.containers.estargz.", "containerd.io/snapshot/", "org.opencontainers.image.enc."} {
-			if strings.HasPrefix(key, prefix) {
-				return true
-			}
-		}
-		return false
+		return convert.OfForm(key) || strings.HasPrefix(key, "containerd.io/snapshot/")
 	})
 	return kept
 }

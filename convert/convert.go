@@ -14,7 +14,8 @@ import (
 // layers are the blobs as they are at the destination, base first, one for each layer of the source (of a schema 1
 // image: one for each of [Schema1.Layers]): digest, size, and the media type that their first bytes show. A DiffID may
 // be empty for a schema 2 or OCI source; when it is there it must be the one of the configuration. URLs and
-// annotations come from the source. nil means the blobs are as the source says, which a schema 1 image does not.
+// annotations come from the source; of a layer whose digest is another those that are about its form (see [OfForm]) are replaced by the
+// annotations given here. nil means the blobs are as the source says, which a schema 1 image does not.
 //
 // A document that need not change keeps its bytes: within a format both, and between schema 2 and OCI the
 // configuration whenever it is valid in both, so that the image ID stays. The manifest of another format is always new,

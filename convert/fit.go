@@ -3,7 +3,9 @@ package convert
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"reflect"
+	"strings"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert/docker"
@@ -101,6 +103,10 @@ func (f *fitting) layer(path string, was ispec.Descriptor, l Layer) (ispec.Descr
 		kind.foreign = false // nobody else has this blob
 		now.Digest, now.Size, now.URLs, now.Data = l.Digest, l.Size, nil, nil
 		f.add(path+".digest", Changed, "the layer was compressed anew; what it unpacks to is the same")
+		now.Annotations = ofForm(was.Annotations, l.Annotations)
+		if !maps.Equal(now.Annotations, was.Annotations) {
+			f.add(path+".annotations", Changed, "those that say where in the blob things are, or how it is encrypted, are about the old blob")
+		}
 		if had.foreign {
 			f.add(path+".mediaType", Changed, "the new blob has no other source, so the layer is an ordinary one")
 		}
@@ -121,6 +127,31 @@ func (f *fitting) layer(path string, was ispec.Descriptor, l Layer) (ispec.Descr
 		now.MediaType, err = kind.mediaType(f.to)
 	}
 	return now, err
+}
+
+// OfForm tells whether an annotation of a layer is about one compressed form of it: it says where in the blob something lies, or how
+// that is encrypted.
+func OfForm(key string) bool {
+	for _, prefix := range []string{"io.github.containers.zstd-chunked.", "io.containers.estargz.", "containerd.io/snapshot/stargz/", "org.opencontainers.image.enc."} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// ofForm gives a layer that has another form the annotations of that.
+func ofForm(was, form map[string]string) map[string]string {
+	now := maps.Clone(was)
+	maps.DeleteFunc(now, func(key, _ string) bool { return OfForm(key) })
+	if len(form) > 0 && now == nil {
+		now = map[string]string{}
+	}
+	maps.Copy(now, form)
+	if len(now) == 0 && len(was) > 0 {
+		return nil
+	}
+	return now
 }
 
 func (f *fitting) add(path string, kind Kind, why string) {

@@ -19,10 +19,12 @@ import (
 // KnownBlob is a compressed form of a layer that was made before: with the same settings it comes out again.
 type KnownBlob struct {
 	DiffID    digest.Digest `json:"diffID"`    // of the uncompressed tar
-	Algorithm string        `json:"algorithm"` // gzip or zstd
+	Algorithm string        `json:"algorithm"` // gzip, zstd or zstd:chunked
 	Level     int           `json:"level"`     // as it was asked for; 0: the algorithm's default
 	Digest    digest.Digest `json:"digest"`    // of the blob
 	Size      int64         `json:"size"`      // of the blob, in bytes
+
+	TOC string `json:"toc,omitempty"` // of zstd:chunked: the annotations that say where in the blob things are, as JSON
 }
 
 // same tells whether two were made from the same tar with the same settings.
@@ -83,7 +85,7 @@ func (s *Store) readMemo(id string) ([]KnownBlob, error) {
 		if err == nil {
 			err = errors.Join(strict.Digest(b.DiffID.String()), strict.Digest(b.Digest.String()))
 		}
-		if err == nil && (b.Size <= 0 || b.Algorithm != "gzip" && b.Algorithm != "zstd") {
+		if err == nil && (b.Size <= 0 || !slices.Contains([]string{"gzip", "zstd", "zstd:chunked"}, b.Algorithm)) {
 			err = kimg.Errorf(kimg.ErrInvalid, "", "a blob of %d bytes, compressed with %s", b.Size, kimg.Quote(b.Algorithm))
 		}
 	}

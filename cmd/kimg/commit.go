@@ -101,7 +101,8 @@ func (o *commitOptions) check(list []string) error {
 	if err != nil {
 		return err
 	}
-	if o.copying, err = o.parseCompression(); err != nil {
+	o.copying.NoSync = o.flags.noSync
+	if o.copying.Compression, o.copying.Level, err = parseCompression(o.cmd, o.compression, o.level); err != nil {
 		return err
 	}
 	created, err := o.created()
@@ -162,23 +163,24 @@ func parseFormat(name string) (convert.Format, error) {
 }
 
 // parseCompression reads the two flags. 0 is one of gzip's levels here; in the library it means the default.
-func (o *commitOptions) parseCompression() (commit.CopyOptions, error) {
-	c := commit.CopyOptions{Compression: layerdiff.Compression(o.compression), Level: o.level, NoSync: o.flags.noSync}
-	if err := layerdiff.CheckLevel(c.Compression, 0); err != nil {
-		return c, usagef("--compression", "%s is neither none, gzip, zstd nor zstd:chunked", kimg.Quote(o.compression))
+func parseCompression(cmd *cobra.Command, word string, level int) (layerdiff.Compression, int, error) {
+	algo := layerdiff.Compression(word)
+	if err := layerdiff.CheckLevel(algo, 0); err != nil {
+		return "", 0, usagef("--compression", "%s is neither none, gzip, zstd nor zstd:chunked", kimg.Quote(word))
 	}
-	if !o.cmd.Flags().Changed("compression-level") {
-		return c, nil
+	if !cmd.Flags().Changed("compression-level") {
+		return algo, 0, nil
 	}
-	if c.Level == 0 && c.Compression == layerdiff.Gzip {
-		c.Level = layerdiff.Stored
-	} else if c.Level <= 0 {
-		c.Level = math.MaxInt // none of the others has such a level
+	asked := level
+	if level == 0 && algo == layerdiff.Gzip {
+		level = layerdiff.Stored
+	} else if level <= 0 {
+		level = math.MaxInt // none of the others has such a level
 	}
-	if err := layerdiff.CheckLevel(c.Compression, c.Level); err != nil {
-		return c, usagef("--compression-level", "%d is no level of the compression %s", o.level, kimg.Quote(o.compression))
+	if err := layerdiff.CheckLevel(algo, level); err != nil {
+		return "", 0, usagef("--compression-level", "%d is no level of the compression %s", asked, kimg.Quote(word))
 	}
-	return c, nil
+	return algo, level, nil
 }
 
 // created is the time of the image: that of the flag, else that of the environment, else none.

@@ -12,14 +12,15 @@ import (
 	"github.com/kimg/kimg/commit"
 	"github.com/kimg/kimg/convert"
 	convertimage "github.com/kimg/kimg/convert/image"
-	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
 )
 
 // copyOptions are the flags of kimg copy, and of push and pull, which have some of them.
 type copyOptions struct {
 	*app
+	cmd                           *cobra.Command
 	format, compression, platform string
+	level                         int
 	all, preserve, keepBlobs      bool
 	unsigned                      bool
 	retry                         int
@@ -54,7 +55,7 @@ always do; where there is no place for them it is refused, unless --remove-signa
 	f := cmd.Flags()
 	f.BoolVar(&o.keepBlobs, "keep-blobs", false, "in the store, keep compressed layers as they came, too")
 	f.StringVarP(&o.format, "format", "f", "", "`format` of the copy: oci, v2s2 or v2s1 (default: as it is)")
-	f.StringVar(&o.compression, "compression", "", "compress layers with gzip or zstd `anew` (default: as they are)")
+	o.compressing("as they are")
 	f.StringArrayVar(&o.tags, "additional-tag", nil, "another `tag` of the repository of DST; may repeat")
 	o.sides.register(cmd)
 	return cmd
@@ -74,14 +75,22 @@ its name says. Prints the digest of the manifest. Layers that the registry has, 
 	o.register(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&o.format, "format", "f", "", "`format` of the copy: oci, v2s2 or v2s1 (default: as it is)")
-	f.StringVar(&o.compression, "compression", "", "compress layers with `gzip` or zstd (default: as they came, else gzip)")
+	o.compressing("as they came, else gzip")
 	f.StringArrayVar(&o.tags, "additional-tag", nil, "another `tag` of the repository of DST; may repeat")
 	o.sides.both.register(cmd, "", "the registry")
 	return cmd
 }
 
+// compressing registers the flags about compression.
+func (o *copyOptions) compressing(otherwise string) {
+	f := o.cmd.Flags()
+	f.StringVar(&o.compression, "compression", "", "compress layers with `algorithm` none, gzip, or zstd or zstd:chunked, which only images of format oci have (default: "+otherwise+")")
+	f.IntVar(&o.level, "compression-level", 0, "`level` of that: gzip 0 to 9, zstd 1 to 22 (default: the algorithm's)")
+}
+
 // register registers the flags that copy, push and pull have.
 func (o *copyOptions) register(cmd *cobra.Command) {
+	o.cmd = cmd
 	f := cmd.Flags()
 	f.BoolVarP(&o.all, "all", "a", false, "of an index, take all images and what else it has (default: the image for this machine)")
 	f.StringVar(&o.platform, "platform", "", "of an index, take the image for `os/arch[/variant]`")
@@ -115,13 +124,11 @@ func (o *copyOptions) check() (err error) {
 	if p.Format, err = formatWord(o.format); err != nil {
 		return err
 	}
-	if p.Compression, err = oneOf("--compression", o.compression, map[string]layerdiff.Compression{
-		"": "", "gzip": layerdiff.Gzip, "zstd": layerdiff.Zstd,
-	}); err != nil {
+	if p.Compression, p.Level, err = parseCompression(o.cmd, o.compression, o.level); err != nil {
 		return err
 	}
-	if p.Compression == layerdiff.Zstd && p.Format != "" && p.Format != convert.OCI {
-		return usagef("--compression", "zstd is for images of format oci")
+	if strings.HasPrefix(o.compression, "zstd") && p.Format != "" && p.Format != convert.OCI {
+		return usagef("--compression", "%s is for images of format oci", o.compression)
 	}
 	if o.preserve && (p.Compression != "" || p.Format != "") {
 		return usagef("--preserve-digests", "cannot be used together with --format and --compression")
@@ -211,6 +218,9 @@ func first(refs []types.ImageReference) types.ImageReference {
 func (o *copyOptions) move(ctx context.Context, name commit.Step, src, dst types.ImageReference, list []string) error {
 	if len(o.tags) > 0 && dst.Transport().Name() != "docker" {
 		return usagef("--additional-tag", "is for images in registries")
+	}
+	if at := dst.Transport().Name(); o.options.Compression != "" && (at == "docker-archive" || convertimage.NamesStore(dst)) {
+		return usagef("--compression", "layers are not compressed in %s", at)
 	}
 	return o.withPlaces([]types.ImageReference{src, dst}, func(open func() (*store.Store, error)) error {
 		o.options.Store = open

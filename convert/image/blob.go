@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 
+	libcompression "github.com/containers/image/v5/pkg/compression"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
@@ -158,7 +159,7 @@ func (c *Converter) read(ctx context.Context, b blob, r *remembered, dst Destina
 		m.facts = p.sum.facts(identity{b.digest, p.n}, p.algorithm)
 	}
 	if m.form == packAnew && !there {
-		m.packed = packedAs{m.at, c.packing()}
+		m.packed = packedAs{m.at, c.packing(), asTOC(p.toc), c.o.Level}
 	}
 	r.learn(m.facts)
 	if there {
@@ -186,7 +187,8 @@ type pass struct {
 	jobs      int
 	algo      layerdiff.Compression // of what is compressed anew
 	level     int
-	n         int64 // bytes of the blob that were read
+	n         int64             // bytes of the blob that were read
+	toc       map[string]string // annotations of what was compressed to zstd:chunked
 }
 
 // keep writes the blob as it is. Its digest is checked by whoever is written to.
@@ -217,7 +219,7 @@ func (p *pass) verify(w io.Writer) error {
 
 // compress checks the blob and writes what it unpacks to, compressed. The same tar gives the same bytes on every machine.
 func (p *pass) compress(w io.Writer) error {
-	z, err := layerdiff.Compress(w, p.algo, p.level, p.jobs)
+	z, err := p.compressor(w)
 	if err != nil {
 		return err
 	}
@@ -226,6 +228,18 @@ func (p *pass) compress(w io.Writer) error {
 		return err
 	}
 	return z.Close()
+}
+
+func (p *pass) compressor(w io.Writer) (io.WriteCloser, error) {
+	if p.algo != layerdiff.ZstdChunked {
+		return layerdiff.Compress(w, p.algo, p.level, p.jobs)
+	}
+	p.toc = map[string]string{}
+	level := &p.level
+	if p.level == 0 {
+		level = nil
+	}
+	return libcompression.CompressStreamWithMetadata(w, p.toc, libcompression.ZstdChunked, level)
 }
 
 // unpack writes the plain form of a blob, and reads the blob to its end.

@@ -3,13 +3,17 @@ package image
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"hash"
+	"maps"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/layerdiff"
 )
 
 // The largest uncompressed layer and image, in bytes (failure model).
@@ -32,7 +36,34 @@ type facts struct {
 type packedAs struct {
 	identity
 	algorithm compression.Algorithm
+	toc       string // of zstd:chunked: the annotations that say where in it things are, as JSON
+	level     int    // it was made with, as far as that is known
 }
+
+// annotations are those that speak of the form.
+func (p packedAs) annotations() (all map[string]string) {
+	if json.Unmarshal([]byte(p.toc), &all) != nil {
+		return nil // it has none
+	}
+	return all
+}
+
+// asTOC keeps of annotations those that speak of one form of a layer.
+func asTOC(annotations map[string]string) string {
+	kept := maps.Clone(annotations)
+	maps.DeleteFunc(kept, func(key, _ string) bool { return !convert.OfForm(key) })
+	data, err := json.Marshal(kept)
+	if err != nil || len(kept) == 0 {
+		return ""
+	}
+	return string(data)
+}
+
+// tocOf is the annotation of a layer that has a table of contents.
+const tocOf = "io.github.containers.zstd-chunked.manifest-checksum"
+
+// zstdChunked is zstd with a table of contents.
+const zstdChunked = compression.Algorithm(layerdiff.ZstdChunked)
 
 // identity names some bytes.
 type identity struct {

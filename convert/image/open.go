@@ -11,6 +11,7 @@ import (
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store/archive"
 	"github.com/kimg/kimg/store/layout"
 )
@@ -132,6 +133,9 @@ func (j *job) format(at place, from convert.Format) convert.Format {
 	if j.o.Format != "" {
 		return j.o.Format
 	}
+	if packing := j.o.Compression; (packing == layerdiff.Zstd || packing == layerdiff.ZstdChunked) && at.holds(convert.OCI) {
+		return convert.OCI // the only one that has it
+	}
 	if at.holds(from) && (from != convert.DockerV2S1 || j.kept(from)) {
 		return from
 	}
@@ -142,13 +146,15 @@ func (j *job) format(at place, from convert.Format) convert.Format {
 func (p place) shape(to convert.Format, fromStore bool, packing compression.Algorithm) shape {
 	return func(a compression.Algorithm) form {
 		switch {
+		case (p.plain || packing == compression.None) && a != compression.None:
+			return asPlain
+		case packing == compression.None:
+			return keep
 		case packing != "" && a != packing && !p.plain:
 			return packAnew
-		case p.plain && a != compression.None:
-			return asPlain
 		case p.plain:
 			return keep
-		case fromStore && a == compression.None, a == compression.Bzip2, a == compression.Xz, a == compression.Zstd && to != convert.OCI:
+		case fromStore && a == compression.None, a == compression.Bzip2, a == compression.Xz, (a == compression.Zstd || a == zstdChunked) && to != convert.OCI:
 			return packAnew
 		}
 		return keep

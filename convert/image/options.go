@@ -38,7 +38,7 @@ type Options struct {
 	// them as subjects, and what cosign tags; at most 1,000 manifests. The destination's name comes after them.
 	Referrers bool
 
-	Compression layerdiff.Compression // gzip or zstd: every layer is compressed with it; empty: what the destination wants
+	Compression layerdiff.Compression // none, gzip, zstd or zstd:chunked: every layer is compressed with it; empty: what the destination wants
 	Level       int                   // of it; 0 is the algorithm's default
 
 	AdditionalTags []string // of an image in a registry

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/compression"
 	"github.com/kimg/kimg/store/transfer"
 )
 
@@ -176,7 +177,11 @@ func (p *picture) atDestination(all []moved) []convert.Layer {
 		layers[i] = convert.Layer{
 			Digest: m.at.digest, Size: m.at.size, DiffID: m.diffID, Empty: m.empty, MediaType: ispec.MediaTypeImageLayer,
 		}
-		if a := m.compression(); a != "none" {
+		switch a := m.compression(); a {
+		case compression.None:
+		case zstdChunked:
+			layers[i].MediaType, layers[i].Annotations = ispec.MediaTypeImageLayerZstd, m.packed.annotations()
+		default:
 			layers[i].MediaType += "+" + string(a)
 		}
 	}

@@ -115,7 +115,7 @@ func pulled(img *transfer.Image, rec store.ImageRecord, layers []transfer.Done) 
 }
 
 // asCame is the level under which a layer remembers the blob it was unpacked from: nothing makes it again, but a registry may have it.
-const asCame = -1
+const asCame = -2
 
 // remember lets layers remember the blobs they came as, so that what is built on them need not send them again. It only saves work.
 func (j *job) remember(ctx context.Context, st *store.Store, img *transfer.Image, done []transfer.Done) {

@@ -197,12 +197,16 @@ func (s *stored) layers(ctx context.Context, p *picture) ([]blob, error) {
 func (s *stored) forms(ctx context.Context, l store.LayerInfo, all []convert.Layer, i int) ([]packedAs, error) {
 	var forms []packedAs
 	if i < len(all) && packed(all[i].MediaType) {
-		forms = append(forms, packedAs{identity{all[i].Digest, all[i].Size}, said(all[i].MediaType)})
+		form := packedAs{identity: identity{all[i].Digest, all[i].Size}, algorithm: said(all[i].MediaType), toc: asTOC(all[i].Annotations), level: asCame}
+		if all[i].Annotations[tocOf] != "" {
+			form.algorithm = zstdChunked
+		}
+		forms = append(forms, form)
 	}
 	known, err := s.st.KnownBlobs(ctx, l.ID)
 	for _, b := range known {
 		if b.DiffID == l.DiffID {
-			forms = append(forms, packedAs{identity{b.Digest, b.Size}, compression.Algorithm(b.Algorithm)})
+			forms = append(forms, packedAs{identity{b.Digest, b.Size}, compression.Algorithm(b.Algorithm), b.TOC, b.Level})
 		}
 	}
 	return forms, err
@@ -215,7 +219,7 @@ func (c *Converter) offered(ctx context.Context, b blob, dst Destination, in sha
 		return moved{}, false, nil
 	}
 	for _, f := range b.forms {
-		if in(f.algorithm) != keep { // of another compression than was asked for, or that the format does not know
+		if in(f.algorithm) != keep || c.o.Level != 0 && c.o.Level != f.level { // of another compression than was asked for, or that the format does not know
 			continue
 		}
 		if there, err := remote.Has(ctx, f.digest, f.size); err != nil || there {
@@ -237,7 +241,7 @@ func (j *job) learnPacked(ctx context.Context, p *picture, all []moved) {
 	for i, m := range all {
 		if id := p.blobs[i].layer; id != "" && m.form == packAnew && !slices.Contains(p.blobs[i].forms, m.packed) {
 			made[id] = append(made[id], store.KnownBlob{
-				DiffID: m.diffID, Algorithm: string(m.packed.algorithm), Level: j.o.Level, Digest: m.packed.digest, Size: m.packed.size,
+				DiffID: m.diffID, Algorithm: string(m.packed.algorithm), Level: j.o.Level, Digest: m.packed.digest, Size: m.packed.size, TOC: m.packed.toc,
 			})
 		}
 	}
