@@ -11,6 +11,7 @@ import (
 
 	"github.com/containers/storage"
 
+	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/internal/safeopen"
 )
@@ -72,7 +73,8 @@ func (s *Store) Garbage(ctx context.Context, before time.Time) ([]Garbage, error
 	return found, wrap("store", errors.Join(err, ferr))
 }
 
-// Collect removes what [Store.Garbage] has listed, as far as nobody needs it now, and returns what it has removed.
+// Collect removes what [Store.Garbage] has listed, as far as it would list it now too, and returns what it has removed. Class invalid for
+// a kind of garbage that there is not.
 func (s *Store) Collect(ctx context.Context, found []Garbage, before time.Time) ([]Garbage, error) {
 	if before.IsZero() {
 		before = time.Now().Add(-gcAge)
@@ -114,18 +116,32 @@ func (s *Store) collect(ctx context.Context, g Garbage, before time.Time) (bool,
 		}
 		return !s.layerExists(g.ID), nil
 	case "staging":
+		dirs, err := s.stagingDirs()
+		if err != nil || !slices.Contains(dirs, g.ID) {
+			return false, err
+		}
 		lock, err := s.abandoned(g.ID, before)
 		if lock == nil || err != nil {
 			return false, err
 		}
 		return true, errors.Join(os.RemoveAll(g.ID), lock.Close())
+	case "file":
+		files, err := s.unfinishedFiles(before)
+		if err != nil || !slices.Contains(files, g.ID) {
+			return false, err
+		}
+		return s.collectFile(g.ID)
 	}
-	lock, err := s.lockContainer(filepath.Base(filepath.Dir(filepath.Dir(g.ID)))) // its writer has it
+	return false, kimg.Errorf(kimg.ErrInvalid, "garbage", "of kind %s", kimg.Quote(g.Kind))
+}
+
+func (s *Store) collectFile(path string) (bool, error) {
+	lock, err := s.lockContainer(filepath.Base(filepath.Dir(filepath.Dir(path)))) // its writer has it
 	if err != nil {
 		return false, err
 	}
 	defer lock.Close()
-	if err := os.Remove(g.ID); !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
 		return err == nil, err
 	}
 	return false, nil

@@ -165,3 +165,26 @@ func TestGCOfStaging(t *testing.T) {
 		t.Error("still there")
 	}
 }
+
+// TestCollectOwn: what is no garbage of this store is not touched, whoever says that it is.
+func TestCollectOwn(t *testing.T) {
+	ts := prepare(t)
+	mine := filepath.Join(t.TempDir(), "dir", "file")
+	must(t, os.MkdirAll(filepath.Dir(mine), 0o700))
+	must(t, os.WriteFile(mine, nil, 0o600))
+	at := time.Now().Add(-25 * time.Hour)
+	must(t, os.Chtimes(filepath.Dir(mine), at, at))
+	before := ts.inventory(t)
+	img, err := ts.Resolve(t.Context(), "base", nil)
+	must(t, err)
+	found := []store.Garbage{{Kind: "file", ID: mine}, {Kind: "staging", ID: filepath.Dir(mine)}, {Kind: "layer", ID: img.TopLayer}, {Kind: "lease", ID: img.ID}}
+	if removed, err := ts.Collect(t.Context(), found, time.Now().Add(time.Second)); err != nil || len(removed) != 0 {
+		t.Errorf("%+v, %v", removed, err)
+	}
+	if _, err := ts.Collect(t.Context(), []store.Garbage{{Kind: "other", ID: mine}}, time.Time{}); kimg.ClassOf(err) != kimg.ErrInvalid {
+		t.Error(err)
+	}
+	if _, err := os.Stat(mine); err != nil || ts.inventory(t) != before {
+		t.Errorf("%v\n%s", err, diff(before, ts.inventory(t)))
+	}
+}
