@@ -136,6 +136,7 @@ func (s *Store) deleteUnusedLayer(id string, mine *intent) error {
 
 // dropLayer removes a layer unless an image, a container or another layer needs it.
 func (s *Store) dropLayer(id string) error {
+	s.dirs.Delete(id)
 	err := s.st.DeleteLayer(id)
 	for _, fine := range []error{storage.ErrLayerUnknown, storage.ErrNotALayer, storage.ErrLayerHasChildren, storage.ErrLayerUsedByImage, storage.ErrLayerUsedByContainer} {
 		if errors.Is(err, fine) {

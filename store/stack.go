@@ -46,15 +46,20 @@ type Readable interface{ readable() readable }
 type readable struct {
 	name, layerID string // no layer: an empty tree
 	container     *Container
+	built         *WorkLayer
 	mounter       interface {
 		Mount(ctx context.Context) (string, error)
 		Unmount(ctx context.Context) error
 	}
 }
 
-func (c *Container) readable() readable { return readable{c.Name, c.LayerID, c, c} }
-func (i *Image) readable() readable     { return readable{i.label(), i.TopLayer, nil, i} }
-func (l *Layer) readable() readable     { return readable{"layer " + l.ID, l.ID, nil, nil} }
+func (c *Container) readable() readable {
+	return readable{name: c.Name, layerID: c.LayerID, container: c, mounter: c}
+}
+func (i *Image) readable() readable {
+	return readable{name: i.label(), layerID: i.TopLayer, mounter: i}
+}
+func (l *Layer) readable() readable { return readable{name: "layer " + l.ID, layerID: l.ID} }
 
 // Stack opens what r changed: a container since it was made, a layer or the newest layer of an image compared with those below. Where the
 // kernel's overlay wrote the directories they are read as they lie there; trees of vfs are compared as wholes, and so are those
@@ -160,6 +165,10 @@ func (s *Store) openStack(ctx context.Context, of readable, parent string, o Sta
 		stack.Stack = view.Stack{Plain: whole, XattrPrefix: xattrPrefix()}
 		return stack, nil
 	}
+	if of.built != nil && !whole {
+		stack.Stack, err = of.built.dirs()
+		return stack, err
+	}
 	if stack.Stack, err = s.dirsOf(of.layerID); err != nil {
 		return stack, err
 	}
@@ -249,14 +258,19 @@ func (s *Store) dirsOf(layerID string) (view.Stack, error) {
 			stack.Lowers = append(append(stack.Lowers, lower), older(lower)...)
 		}
 	}
+	return stack, complete(layerID, stack)
+}
+
+// complete refuses a layer whose directories are not all there.
+func complete(layerID string, stack view.Stack) error {
 	for _, dir := range append([]string{stack.Upper}, stack.Lowers...) {
 		if info, err := os.Stat(dir); err != nil {
-			return view.Stack{}, kimg.Errorf(kimg.ErrDamaged, "layer "+layerID, "one of its directories is missing: %w", err)
+			return kimg.Errorf(kimg.ErrDamaged, "layer "+layerID, "one of its directories is missing: %w", err)
 		} else if !info.IsDir() || !filepath.IsAbs(dir) {
-			return view.Stack{}, kimg.Errorf(kimg.ErrDamaged, "layer "+layerID, "%s is not a directory", dir)
+			return kimg.Errorf(kimg.ErrDamaged, "layer "+layerID, "%s is not a directory", dir)
 		}
 	}
-	return stack, nil
+	return nil
 }
 
 // UpperDir returns the directory that the container's files are written to: of vfs the whole tree.

@@ -28,6 +28,7 @@ type Store struct {
 	holds  holds
 	tell   func(Event) // may be nil
 	depths sync.Map    // of layers, by their ids
+	dirs   sync.Map    // *layerDirs of layers that were built on, by their ids
 }
 
 // Wrap uses a store that someone else opened, as it is: it is never shut down, its options are not read again, no lock

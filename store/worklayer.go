@@ -70,7 +70,9 @@ func (w *WorkLayer) container() *Container {
 	return &Container{ID: w.ID, Name: "layer " + w.ID, LayerID: w.ID, s: w.s}
 }
 
-func (w *WorkLayer) readable() readable { return readable{"layer " + w.ID, w.ID, nil, nil} }
+func (w *WorkLayer) readable() readable {
+	return readable{name: "layer " + w.ID, layerID: w.ID, built: w}
+}
 
 // Stack opens what was written to the layer. Class invalid after Release; class damaged when the mount is gone and files were written
 // to the bare directory.

@@ -3,12 +3,14 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/store"
 )
 
@@ -61,5 +63,38 @@ func TestKilledBuild(t *testing.T) {
 	}
 	if problems, err := again.Check(ctx); err != nil || len(problems) > 0 {
 		t.Errorf("check: %v, %v", problems, err)
+	}
+}
+
+// TestWorkLayerDirs: what is below a layer of a build is what the driver mounts there, at each step, and is looked at each time.
+func TestWorkLayerDirs(t *testing.T) {
+	ts := newStore(t)
+	ctx := t.Context()
+	top := ts.addImage(t, "f", "base").TopLayer
+	driver, err := ts.Storage().GraphDriver()
+	must(t, err)
+	for i := range 4 {
+		w, err := ts.NewWorkLayer(ctx, top, nil)
+		must(t, err)
+		stack, err := w.Stack(ctx)
+		must(t, err)
+		stack.Close()
+		dirs, err := driver.Metadata(w.ID)
+		must(t, err)
+		if got := strings.Join(stack.Lowers, ":"); stack.Upper != dirs["UpperDir"] || got != dirs["LowerDir"] {
+			t.Errorf("%d: %s on %s, want %v", i, stack.Upper, got, dirs)
+		}
+		if i == 3 {
+			dir := stack.Lowers[1]
+			must(t, os.Rename(dir, dir+"-"))
+			if _, err := w.Stack(ctx); kimg.ClassOf(err) != kimg.ErrDamaged {
+				t.Error(err)
+			}
+			must(t, os.Rename(dir+"-", dir))
+		}
+		must(t, w.Release(ctx))
+		l, err := ts.AddLayer(ctx, top, store.TarSource(bytes.NewReader(makeTar(t, file{name: fmt.Sprint("step", i)}))))
+		must(t, err)
+		top = l.ID
 	}
 }

@@ -162,23 +162,22 @@ func (d *Dir) names() []map[string]bool {
 		return nil
 	}
 	d.index.Do(func() {
-		known := make([]map[string]bool, len(d.parts))
+		known, buf := make([]map[string]bool, len(d.parts)), make([]byte, fewNames)
 		for i, p := range d.parts {
-			known[i] = fewIn(p.fd)
+			known[i] = fewIn(p.fd, buf)
 		}
 		d.known = known
 	})
 	return d.known
 }
 
-// fewIn returns the names in a directory, nil when they are many or cannot be read; then they are asked one by one.
-func fewIn(dir int) map[string]bool {
+// fewIn returns the names in a directory, nil when they are more than buf holds or cannot be read; then they are asked one by one.
+func fewIn(dir int, buf []byte) map[string]bool {
 	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) // an offset of its own
 	if err != nil {
 		return nil
 	}
 	defer unix.Close(fd)
-	buf := make([]byte, fewNames)
 	n, err := unix.Getdents(fd, buf)
 	if err != nil {
 		return nil
