@@ -39,12 +39,14 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 	if err := iid.write([]byte(made.ImageID)); err != nil {
 		return err
 	}
-	data, err := versioned(result)
-	if err == nil {
-		err = metadata.write(data)
-	}
-	if err != nil {
-		return err
+	if o.metadataFile != "" {
+		data, err := versioned(result)
+		if err == nil {
+			err = metadata.write(data)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if !o.quiet {
 		o.tell(ctx, made)
