@@ -34,7 +34,8 @@ func recipeKey(d digest.Digest) string {
 // KeptBlob is a blob on its way to the layer that is unpacked from it. It is an io.Writer for its bytes, and measures them.
 type KeptBlob struct {
 	*streamio.Meter
-	file *os.File
+	file   *os.File
+	recipe []byte // nil: none was found
 }
 
 // SpoolBlob opens a place for a blob that [Tx.KeepBlob] will keep, a file without a name in the store. It goes with the Tx.
@@ -44,7 +45,7 @@ func (tx *Tx) SpoolBlob() (*KeptBlob, error) {
 		return nil, wrap("blob", err)
 	}
 	tx.keep(&stagedOutput{s: tx.s, tar: f})
-	return &KeptBlob{streamio.NewMeter(f), f}, nil
+	return &KeptBlob{Meter: streamio.NewMeter(f), file: f}, nil
 }
 
 // KeepBlob registers that a layer, which must be registered before, keeps the blob it was unpacked from, byte for byte, so that the
@@ -54,6 +55,10 @@ func (tx *Tx) KeepBlob(l *StagedLayer, b *KeptBlob, d digest.Digest) error {
 	if err := b.is(d); err != nil {
 		return err
 	}
+	if b.recipe != nil && !l.Empty { // an empty one lies in another layer
+		tx.keepIn(l, recipeKey(d), func(context.Context) (io.Reader, error) { return bytes.NewReader(b.recipe), nil })
+		return nil
+	}
 	tx.keepIn(l, keptKey(d), func(ctx context.Context) (io.Reader, error) {
 		_, err := b.file.Seek(0, io.SeekStart)
 		return streamio.WithContext(ctx, b.file), err
@@ -61,21 +66,16 @@ func (tx *Tx) KeepBlob(l *StagedLayer, b *KeptBlob, d digest.Digest) error {
 	return nil
 }
 
-// KeepRecipe is [Tx.KeepBlob] for a blob that can be made again from the layer: only how is kept. It compresses the layer until an
-// encoder makes the blob, with jobs goroutines. Class notfound when none does.
-func (tx *Tx) KeepRecipe(ctx context.Context, l *StagedLayer, b *KeptBlob, d digest.Digest, jobs int) error {
-	if l.Empty { // it lies in another layer
-		return tx.KeepBlob(l, b, d)
-	}
-	if err := b.is(d); err != nil {
-		return err
-	}
+// FindRecipe looks for how the blob was made, when all of it is written, with jobs goroutines: its content is compressed until an encoder
+// makes the blob. Of one that is found [Tx.KeepBlob] keeps only that; another release of kimg may not be able to make it.
+func (b *KeptBlob) FindRecipe(ctx context.Context, jobs int) error {
 	r, err := recipe.Find(ctx, b.file, b.Size(), jobs)
-	if err != nil {
-		return err
+	if err == nil {
+		b.recipe, err = strict.Marshal(r)
 	}
-	data, err := strict.Marshal(r)
-	tx.keepIn(l, recipeKey(d), func(context.Context) (io.Reader, error) { return bytes.NewReader(data), nil })
+	if kimg.ClassOf(err) == kimg.ErrNotFound {
+		return nil
+	}
 	return err
 }
 

@@ -51,6 +51,7 @@ type Done struct {
 type Options struct {
 	Jobs      int          // layers at the same time; 0 is one per processor
 	KeepBlobs bool         // compressed layers keep the blobs they came as; of layers that are there they are fetched for that
+	Recipes   bool         // with KeepBlobs: of blobs that are proven to be made again of the layer only how; takes a compression
 	Logger    *slog.Logger // nil discards
 	Progress  func(Event)  // told about layers, never twice at the same time; may be nil
 }
@@ -141,7 +142,10 @@ func (p *pipeline) layer(ctx context.Context, i int) (err error) {
 		}
 		e.End(err)
 	}()
-	if err = p.prepare(ctx, l, e, &p.done[i]); err == nil {
+	if err = p.prepare(ctx, l, e, &p.done[i]); err == nil && p.o.Recipes && p.done[i].kept != nil {
+		err = p.done[i].kept.FindRecipe(ctx, 1)
+	}
+	if err == nil {
 		p.o.Logger.DebugContext(ctx, "layer unpacked", "digest", l.Digest, "diffid", p.done[i].DiffID, "bytes", p.done[i].Size, "took", time.Since(e.now.Start))
 	}
 	return err

@@ -567,21 +567,38 @@ func TestTOC(t *testing.T) {
 	}
 }
 
-// KeepBlobs: compressed layers can leave as they came, also those that were there before; then nothing is fetched for it again.
+// KeepBlobs: compressed layers can leave as they came, also those that were there before; then nothing is fetched for it again. A recipe
+// gives the same bytes.
 func TestKeepBlobs(t *testing.T) {
 	img := testimage.NewImage(22, testimage.ImageOptions{Layers: 3, Gzip: true})
-	st := newStore(t, "overlay")
-	for _, keep := range []bool{false, true, true} {
-		src := source(img)
-		r, err := pull(t, st, src, transfer.PullOptions{Names: []string{"a"}, Options: transfer.Options{KeepBlobs: keep}})
-		must(t, err)
-		for _, l := range img.Layers {
-			if kept, err := r.Image.Keeps(t.Context(), digest.Digest(l.Digest)); err != nil || kept != keep {
-				t.Errorf("%s: %v %v", l.Digest, kept, err)
+	for _, recipes := range []bool{false, true} {
+		st := newStore(t, "overlay")
+		for _, keep := range []bool{false, true, true} {
+			src := source(img)
+			r, err := pull(t, st, src, transfer.PullOptions{Names: []string{"a"}, Options: transfer.Options{KeepBlobs: keep, Recipes: recipes}})
+			must(t, err)
+			for i, l := range img.Layers {
+				d := digest.Digest(l.Digest)
+				if kept, err := r.Image.Keeps(t.Context(), d); err != nil || kept != keep {
+					t.Errorf("%s: %v %v", l.Digest, kept, err)
+				}
+				if !keep {
+					continue
+				}
+				blob, err := r.Image.Blob(t.Context(), d, int64(len(l.Blob)))
+				must(t, err)
+				if data, err := io.ReadAll(blob); err != nil || !bytes.Equal(data, l.Blob) {
+					t.Errorf("%s: %d bytes, %v", d, len(data), err)
+				}
+				must(t, blob.Close())
+				kind := map[bool]string{false: "kimg.blob", true: "kimg.recipe"}[recipes]
+				if names, _ := filepath.Glob(filepath.Join(st.root, "root", "overlay-layers", r.Layers[i].ID, kind+".*")); len(names) != 1 {
+					t.Errorf("recipes %v: %v", recipes, names)
+				}
 			}
-		}
-		if keep && len(src.fetched) != 4 && len(src.fetched) != 1 {
-			t.Errorf("fetched %v", src.fetched)
+			if keep && len(src.fetched) != 4 && len(src.fetched) != 1 {
+				t.Errorf("fetched %v", src.fetched)
+			}
 		}
 	}
 }
