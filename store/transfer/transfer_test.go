@@ -142,7 +142,7 @@ type memory struct {
 	open     int
 	most     int // open at the same time
 	opened   func(d digest.Digest)
-	wrap     func(io.Reader) io.Reader
+	wrap     func(digest.Digest, io.Reader) io.Reader
 }
 
 func source(images ...testimage.Image) *memory {
@@ -178,7 +178,7 @@ func (m *memory) Blob(_ context.Context, d digest.Digest) (io.ReadCloser, int64,
 	}
 	var r io.Reader = bytes.NewReader(data)
 	if m.wrap != nil {
-		r = m.wrap(r)
+		r = m.wrap(d, r)
 	}
 	return &closing{r, m}, int64(len(data)), nil
 }
@@ -502,6 +502,65 @@ func TestJobsAndCancel(t *testing.T) {
 	if after := st.inventory(t); after != before {
 		t.Errorf("was %s\nis %s", before, after)
 	}
+}
+
+// U14: layers are fetched and unpacked side by side, whichever comes first, and recorded base first.
+func TestTopLayerFirst(t *testing.T) {
+	img := testimage.NewImage(21, testimage.ImageOptions{Layers: 3, Gzip: true})
+	st, src := newStore(t, "overlay"), source(img)
+	unpacked := make(chan struct{})
+	src.opened = func(d digest.Digest) {
+		if d.String() == img.Layers[0].Digest { // not before the others are done
+			<-unpacked
+			<-unpacked
+		}
+	}
+	var order []int
+	r, err := pull(t, st, src, transfer.PullOptions{Options: transfer.Options{Jobs: 3, Progress: func(e transfer.Event) {
+		if e.End.IsZero() {
+			return
+		}
+		if order = append(order, e.Layer); e.Layer != 0 {
+			unpacked <- struct{}{}
+		}
+	}}})
+	must(t, err)
+	if len(order) != 3 || order[2] != 0 || r.Layers[0].Parent != "" || r.Layers[1].Parent != r.Layers[0].ID || r.Layers[2].Parent != r.Layers[1].ID {
+		t.Errorf("in the order %v: %+v", order, r.Layers)
+	}
+	for _, l := range r.Layers {
+		must(t, st.ExportLayer(t.Context(), l.ID, io.Discard))
+	}
+}
+
+// U17: what is wrong with one layer ends the fetching of the others, however slow they are.
+func TestFailureEndsTheOthers(t *testing.T) {
+	img := testimage.NewImage(22, testimage.ImageOptions{Layers: 3})
+	st, src := newStore(t, "overlay"), source(img)
+	before := st.inventory(t)
+	bad := digest.Digest(img.Layers[1].Digest)
+	src.blobs[bad] = bytes.Repeat([]byte("x"), len(src.blobs[bad]))
+	src.wrap = func(d digest.Digest, r io.Reader) io.Reader {
+		if slices.ContainsFunc(img.Layers, func(l testimage.ImageLayer) bool { return l.Digest == d.String() }) && d != bad {
+			return slow{r}
+		}
+		return r
+	}
+	begin := time.Now()
+	if _, err := pull(t, st, src, transfer.PullOptions{Options: transfer.Options{Jobs: 3}}); !errors.Is(err, kimg.ErrIntegrity) || src.open != 0 || time.Since(begin) > time.Minute {
+		t.Errorf("%v after %v, %d still open", err, time.Since(begin), src.open)
+	}
+	if after := st.inventory(t); after != before {
+		t.Errorf("was %s\nis %s", before, after)
+	}
+}
+
+// slow needs minutes for a layer.
+type slow struct{ io.Reader }
+
+func (s slow) Read(p []byte) (int, error) {
+	time.Sleep(20 * time.Millisecond)
+	return s.Reader.Read(p[:1])
 }
 
 // U10: layers that were to be used again and are gone when they are needed are fetched.
