@@ -149,17 +149,14 @@ func (j *job) others(ctx context.Context, index []byte, moved map[digest.Digest]
 
 // other takes along one entry that is no image, with the blobs it names.
 func (j *job) other(ctx context.Context, d ispec.Descriptor) error {
-	if d.MediaType != ispec.MediaTypeImageManifest {
-		return j.copyBlob(ctx, d)
+	manifest, blobs, err := j.blobsOf(ctx, d)
+	if err == nil {
+		err = j.copyBlobs(ctx, blobs)
 	}
-	manifest, err := j.instance(ctx, d)
-	if err != nil {
+	if err != nil || manifest == nil {
 		return err
 	}
 	files, _, err := j.signatures(ctx, d.Digest)
-	if err == nil {
-		err = j.artifact(ctx, manifest)
-	}
 	if err == nil {
 		err = j.putManifest(ctx, d.Digest, manifest)
 	}
@@ -169,15 +166,20 @@ func (j *job) other(ctx context.Context, d ispec.Descriptor) error {
 	return j.sign(ctx, d.Digest, files)
 }
 
-// copyBlob takes along any blob.
-func (j *job) copyBlob(ctx context.Context, d ispec.Descriptor) error {
-	if err := strict.Digest(string(d.Digest)); err != nil {
-		return err
+// copyBlobs takes along any blobs.
+func (j *job) copyBlobs(ctx context.Context, blobs []ispec.Descriptor) error {
+	for _, d := range blobs {
+		if err := strict.Digest(string(d.Digest)); err != nil {
+			return err
+		}
+		if d.Size < 0 {
+			return kimg.Errorf(kimg.ErrInvalid, d.Digest.String(), "size: %d bytes", d.Size)
+		}
+		if err := j.carry(ctx, blobOf(j.from, d.Digest, d.Size)); err != nil {
+			return err
+		}
 	}
-	if d.Size < 0 {
-		return kimg.Errorf(kimg.ErrInvalid, d.Digest.String(), "size: %d bytes", d.Size)
-	}
-	return j.carry(ctx, blobOf(j.from, d.Digest, d.Size))
+	return nil
 }
 
 // platformText writes a platform as users do.
@@ -187,4 +189,29 @@ func platformText(p *ispec.Platform) string {
 		text += "/" + p.Variant
 	}
 	return kimg.Escape(text, 100)
+}
+
+// blobsOf reads an entry of an index that is no image: its manifest, and the blobs that names, each once. What is no manifest is a blob
+// itself.
+func (j *job) blobsOf(ctx context.Context, d ispec.Descriptor) (manifest []byte, blobs []ispec.Descriptor, err error) {
+	if !convert.IsManifest(d) {
+		return nil, []ispec.Descriptor{d}, nil
+	}
+	if manifest, err = j.instance(ctx, d); err == nil {
+		blobs, err = namedBy(manifest)
+	}
+	return manifest, blobs, err
+}
+
+// namedBy are the blobs that a manifest of anything names, its configuration first.
+func namedBy(manifest []byte) (blobs []ispec.Descriptor, err error) {
+	var m ispec.Manifest
+	err = strict.UnmarshalExact(manifest, &m)
+	seen := map[digest.Digest]bool{}
+	for _, d := range append([]ispec.Descriptor{m.Config}, m.Layers...) {
+		if !seen[d.Digest] {
+			seen[d.Digest], blobs = true, append(blobs, d)
+		}
+	}
+	return blobs, err
 }

@@ -13,11 +13,12 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/convert/docker"
 	"github.com/kimg/kimg/internal/testimage"
 )
 
 // writeIndex writes a layout with an index of two images, that of arm64 a Docker image if mixed, and an attestation of the
-// first. It returns the digests of the images.
+// first, whose manifest is Docker's as well then. It returns the digests of the images.
 func writeIndex(t *testing.T, dir string, mixed bool) []string {
 	t.Helper()
 	platforms := []string{"amd64", "arm64"}
@@ -46,13 +47,17 @@ func writeIndex(t *testing.T, dir string, mixed bool) []string {
 	}
 	statement, size := put([]byte(`{"_type":"https://in-toto.io/Statement/v0.1"}`))
 	config, configSize := put([]byte(`{"architecture":"unknown","os":"unknown","rootfs":{"type":"layers","diff_ids":["` + statement + `"]}}`))
+	manifestType := ispec.MediaTypeImageManifest
+	if mixed {
+		manifestType = docker.MediaTypeManifest
+	}
 	attestation, attestationSize := put(encode(map[string]any{
-		"schemaVersion": 2, "mediaType": ispec.MediaTypeImageManifest,
+		"schemaVersion": 2, "mediaType": manifestType,
 		"config": map[string]any{"mediaType": ispec.MediaTypeImageConfig, "digest": config, "size": configSize},
 		"layers": []any{map[string]any{"mediaType": "application/vnd.in-toto+json", "digest": statement, "size": size}},
 	}))
 	entries = append(entries, map[string]any{
-		"mediaType": ispec.MediaTypeImageManifest, "digest": attestation, "size": attestationSize,
+		"mediaType": manifestType, "digest": attestation, "size": attestationSize,
 		"platform":    map[string]string{"os": "unknown", "architecture": "unknown"},
 		"annotations": map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": digests[0]},
 	})

@@ -72,7 +72,7 @@ func (l *loader) readIndex(ctx context.Context, j *job, index []byte, one *arriv
 // came. Layers that may not be distributed stay where they are.
 func (l *loader) otherSystems(ctx context.Context, j *job, one *arriving) error {
 	room := int64(maxKept)
-	for _, list := range append(l.all, one) {
+	for _, list := range slices.Concat(l.all, []*arriving{one}) {
 		for _, data := range list.data {
 			room -= int64(len(data))
 		}
@@ -82,11 +82,11 @@ func (l *loader) otherSystems(ctx context.Context, j *job, one *arriving) error 
 		if !at.Data || at.Platform == "" {
 			continue
 		}
-		var m ispec.Manifest
-		if err := strict.UnmarshalExact(one.data[at.Digest], &m); err != nil {
+		blobs, err := namedBy(one.data[at.Digest])
+		if err != nil {
 			return err
 		}
-		layers := slices.DeleteFunc(m.Layers, func(d ispec.Descriptor) bool { return convert.Foreign(d.MediaType) })
+		layers := slices.DeleteFunc(blobs[1:], func(d ispec.Descriptor) bool { return convert.Foreign(d.MediaType) })
 		left := room
 		for _, d := range layers {
 			left -= min(max(d.Size, 0), maxKept+1)
@@ -122,14 +122,7 @@ func keepBlobs(ctx context.Context, src Source, blobs []ispec.Descriptor, data m
 
 // readEntry reads one entry of an index: an image, or what is kept as data.
 func (l *loader) readEntry(ctx context.Context, j *job, d ispec.Descriptor, data map[digest.Digest][]byte) (*transfer.Image, error) {
-	if !convert.IsManifest(d) {
-		blob, err := keptBlob(ctx, j.from, d)
-		if err == nil {
-			data[d.Digest] = blob
-		}
-		return nil, err
-	}
-	manifest, err := j.instance(ctx, d)
+	manifest, blobs, err := j.blobsOf(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -140,15 +133,10 @@ func (l *loader) readEntry(ctx context.Context, j *job, d ispec.Descriptor, data
 		}
 		return img, err
 	}
-	var m ispec.Manifest
-	if err := strict.UnmarshalExact(manifest, &m); err != nil {
-		return nil, err
+	if convert.IsImage(d) { // of its layers see otherSystems
+		blobs = blobs[:1]
 	}
-	blobs := []ispec.Descriptor{m.Config}
-	if !convert.IsImage(d) { // of an image see otherSystems
-		blobs = append(blobs, m.Layers...)
-	}
-	if err = keepBlobs(ctx, j.from, blobs, data); err == nil {
+	if err = keepBlobs(ctx, j.from, blobs, data); err == nil && manifest != nil {
 		data[d.Digest] = manifest
 	}
 	return nil, err

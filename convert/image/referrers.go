@@ -327,21 +327,11 @@ func (j *job) listAbout(ctx context.Context, to *remoteDestination, subject dige
 
 // artifact moves the blobs that a manifest of anything names.
 func (j *job) artifact(ctx context.Context, manifest []byte) error {
-	var m ispec.Manifest
-	if err := strict.UnmarshalExact(manifest, &m); err != nil {
-		return err
+	blobs, err := namedBy(manifest)
+	if err == nil {
+		err = j.copyBlobs(ctx, blobs)
 	}
-	done := map[digest.Digest]bool{}
-	for _, blob := range append([]ispec.Descriptor{m.Config}, m.Layers...) {
-		if done[blob.Digest] {
-			continue
-		}
-		if err := j.copyBlob(ctx, blob); err != nil {
-			return err
-		}
-		done[blob.Digest] = true
-	}
-	return nil
+	return err
 }
 
 // retagged is another tag of the same repository.

@@ -113,18 +113,11 @@ func (k *checker) index(ctx context.Context, data []byte) (Validation, error) {
 
 // other checks an entry of an index that is no image: the manifest and the blobs it names.
 func (k *checker) other(ctx context.Context, d ispec.Descriptor) error {
-	if d.MediaType != ispec.MediaTypeImageManifest {
-		return k.blob(ctx, blobOf(k.from, d.Digest, d.Size))
-	}
-	manifest, err := k.instance(ctx, d)
+	_, blobs, err := k.blobsOf(ctx, d)
 	if err != nil {
 		return err
 	}
-	var m ispec.Manifest
-	if err := strict.UnmarshalExact(manifest, &m); err != nil {
-		return err
-	}
-	for _, b := range append([]ispec.Descriptor{m.Config}, m.Layers...) {
+	for _, b := range blobs {
 		if err := strict.Digest(string(b.Digest)); err != nil {
 			return err
 		}
