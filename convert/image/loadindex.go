@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 
@@ -12,8 +11,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/streamio"
-	"github.com/kimg/kimg/internal/strict"
 	"github.com/kimg/kimg/store/transfer"
 )
 
@@ -112,7 +109,7 @@ func (l *loader) otherSystems(ctx context.Context, j *job, one *arriving) error 
 func keepBlobs(ctx context.Context, src Source, blobs []ispec.Descriptor, data map[digest.Digest][]byte) (err error) {
 	kept := map[digest.Digest][]byte{}
 	for _, b := range blobs {
-		if kept[b.Digest], err = keptBlob(ctx, src, b); err != nil {
+		if kept[b.Digest], err = transfer.Document(ctx, src, b, maxKept); err != nil {
 			return err
 		}
 	}
@@ -140,27 +137,4 @@ func (l *loader) readEntry(ctx context.Context, j *job, d ispec.Descriptor, data
 		data[d.Digest] = manifest
 	}
 	return nil, err
-}
-
-// keptBlob reads a blob whole, and checks it.
-func keptBlob(ctx context.Context, src Source, d ispec.Descriptor) ([]byte, error) {
-	if err := strict.Digest(d.Digest.String()); err != nil {
-		return nil, err
-	}
-	if err := strict.Size(d.Digest.String(), d.Size, maxKept); err != nil {
-		return nil, err
-	}
-	r, size, err := src.Blob(ctx, d.Digest)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	if size >= 0 && size != d.Size {
-		return nil, sizeError(blob{digest: d.Digest, size: d.Size}, size)
-	}
-	v, err := streamio.NewVerifier(streamio.WithContext(ctx, r), d.Size, d.Digest)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(v)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/compression"
+	"github.com/kimg/kimg/internal/strict"
 	"github.com/kimg/kimg/store/transfer"
 )
 
@@ -78,7 +79,7 @@ func (p *picture) readSchema2(ctx context.Context, src Source) error {
 		return err
 	}
 	p.said = v.Layers
-	if p.Config, err = transfer.Document(ctx, src, v.Config); err != nil {
+	if p.Config, err = transfer.Document(ctx, src, v.Config, strict.MaxDocument); err != nil {
 		return kimg.Wrap("config", err)
 	}
 	config, err := convert.Parse(p.Document, nil)

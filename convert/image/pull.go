@@ -37,22 +37,21 @@ func (j *job) transfer() transfer.Options {
 	return transfer.Options{Jobs: j.o.Jobs, Logger: j.o.Logger, KeepBlobs: j.o.KeepBlobs, Progress: j.tells("")}
 }
 
-// names are those of the image in the store.
-func (j *job) names() ([]string, error) {
-	names := j.o.Names
-	if name := j.dst.StringWithinTransport(); name != "" {
-		names = append([]string{name}, names...)
+// target is the store that is the destination, and the names of the image there.
+func (j *job) target() (st *store.Store, names []string, err error) {
+	if st, err = j.store(); err != nil {
+		return nil, nil, err
 	}
-	return store.NormalizeNames(names)
+	if name := j.dst.StringWithinTransport(); name != "" {
+		names = append(names, name)
+	}
+	names, err = store.NormalizeNames(append(names, j.o.Names...))
+	return st, names, err
 }
 
 // pull brings an image into the store as it is, with the manifest it came with; one of schema 1 becomes one of schema 2.
 func (j *job) pull(ctx context.Context, manifest []byte) (Result, error) {
-	st, err := j.store()
-	if err != nil {
-		return Result{}, err
-	}
-	names, err := j.names()
+	st, names, err := j.target()
 	if err != nil {
 		return Result{}, err
 	}
@@ -140,11 +139,7 @@ func (j *job) learn(ctx context.Context, st *store.Store, all map[string][]store
 
 // pullIndex brings an index with all its images into the store, as podman keeps manifest lists.
 func (j *job) pullIndex(ctx context.Context, data []byte) (Result, error) {
-	st, err := j.store()
-	if err != nil {
-		return Result{}, err
-	}
-	names, err := j.names()
+	st, names, err := j.target()
 	if err != nil {
 		return Result{}, err
 	}

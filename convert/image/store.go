@@ -265,7 +265,7 @@ func exported(st *store.Store, layers []store.LayerInfo) []blob {
 // intoStore puts one image into the store.
 func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
 	to := j.format(j.at, p.Format)
-	st, err := j.store()
+	st, names, err := j.target()
 	if err != nil {
 		return Result{}, err
 	}
@@ -273,13 +273,6 @@ func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
 		if p.foreign(i) {
 			return Result{}, kimg.Errorf(kimg.ErrUnsupported, "", "media-type: layers[%d] is foreign; it is not fetched, and a store must unpack it", i)
 		}
-	}
-	var names []string
-	if name := j.dst.StringWithinTransport(); name != "" {
-		names = []string{name}
-	}
-	if names, err = store.NormalizeNames(names); err != nil {
-		return Result{}, err
 	}
 	var out written
 	err = transfer.Change(ctx, st, "convert", func(ctx context.Context, tx *store.Tx) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/compression"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/internal/strict"
 )
@@ -201,13 +199,7 @@ func (p *picture) labelled(i int, m moved) error {
 	if p.Format == convert.DockerV2S1 || p.foreign(i) || p.blobs[i].digest != p.said[i].Digest {
 		return nil
 	}
-	says := compression.None
-	for _, a := range []compression.Algorithm{compression.Gzip, compression.Zstd} {
-		if strings.HasSuffix(p.said[i].MediaType, string(a)) {
-			says = a
-		}
-	}
-	if says != m.compression() {
+	if says := said(p.said[i].MediaType); says != m.compression() {
 		return kimg.Errorf(kimg.ErrInvalid, "", "media-type: the label says %s, the first bytes %s", says, m.compression())
 	}
 	return nil

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"time"
@@ -66,7 +67,7 @@ func Read(ctx context.Context, src Source, manifest []byte) (*Image, error) {
 		return nil, err
 	}
 	img.Said = v.Layers
-	if img.Config, err = Document(ctx, src, v.Config); err != nil {
+	if img.Config, err = Document(ctx, src, v.Config, strict.MaxDocument); err != nil {
 		return nil, kimg.Wrap("config", err)
 	}
 	config, err := convert.Parse(img.Document, nil)
@@ -86,9 +87,9 @@ func (i *Image) described(c convert.Config) {
 	}
 }
 
-// Document reads a small blob of a source and checks digest and size.
-func Document(ctx context.Context, src Source, d ispec.Descriptor) ([]byte, error) {
-	if err := strict.Size("", d.Size, strict.MaxDocument); err != nil {
+// Document reads a blob of a source that is no larger than max bytes, whole, and checks digest and size.
+func Document(ctx context.Context, src Source, d ispec.Descriptor, max int64) ([]byte, error) {
+	if err := cmp.Or(strict.Digest(d.Digest.String()), strict.Size(d.Digest.String(), d.Size, max)); err != nil {
 		return nil, err
 	}
 	r, size, err := src.Blob(ctx, d.Digest)
