@@ -242,9 +242,9 @@ func TestWithPodman(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = syscall.Kill(n, syscall.SIGKILL)
-		// What podman stored belongs to subordinate ids.
+		// What podman stored belongs to subordinate ids. Without its pause process this would start another one, which would stay.
 		_ = podman("unshare", "rm", "-rf", filepath.Join(u.dir, ".local"))
+		_ = syscall.Kill(n, syscall.SIGKILL)
 	})
 	dir := u.mkdir(t, "mnt")
 	u.ok(t, "keep-mount", dir)
