@@ -44,8 +44,8 @@ func Run(m interface{ Run() int }) int { // a *testing.M
 		if left = leaks(dir, before); code != 0 || len(left) == 0 {
 			break
 		}
-		if !slices.ContainsFunc(left, func(l string) bool { return !strings.Contains(l, ": pipe:") }) {
-			runtime.GC() // the library leaves a pipe to it for each tar it unpacks
+		if !slices.ContainsFunc(left, func(l string) bool { return !strings.Contains(l, ": pipe:") && !strings.Contains(l, "/registries.d") }) {
+			runtime.GC() // the libraries leave a pipe to it for each tar they unpack, and directories that they list
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

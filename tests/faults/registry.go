@@ -385,6 +385,24 @@ func Cut(w http.ResponseWriter, _ *http.Request, data []byte) {
 	panic(http.ErrAbortHandler)
 }
 
+// CutAt is Cut after n bytes, or before the last -n.
+func CutAt(n int) func(http.ResponseWriter, *http.Request, []byte) {
+	return func(w http.ResponseWriter, _ *http.Request, data []byte) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		_, _ = w.Write(data[:(n+len(data))%len(data)])
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// Typed says that what was asked for is of another type.
+func Typed(mediaType string) func(http.ResponseWriter, *http.Request, []byte) {
+	return func(w http.ResponseWriter, _ *http.Request, data []byte) {
+		w.Header().Set("Content-Type", mediaType)
+		_, _ = w.Write(data)
+	}
+}
+
 // Stall answers with half of what was asked for and then with nothing.
 func Stall(w http.ResponseWriter, r *http.Request, data []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(max(len(data), 2)))
@@ -395,6 +413,7 @@ func Stall(w http.ResponseWriter, r *http.Request, data []byte) {
 
 // Silence does not answer.
 func Silence(_ http.ResponseWriter, r *http.Request, _ []byte) {
+	_, _ = io.Copy(io.Discard, r.Body) // before that nobody notices that the client has gone
 	select {
 	case <-r.Context().Done():
 	case <-time.After(20 * time.Second):

@@ -72,7 +72,7 @@ const hidden = "it:$2y$04$abcdefghijklmnopqrstuuhZyWRsG7iAMo6rVsDQ6k6wZoOR22OE2\
 // B9, P8, pain 16: registries with TLS, with token and basic authentication: every way to log in, on either side of a copy, and no login
 // for whom it is not.
 func TestRegistryLogins(t *testing.T) {
-	dir, ca := lab.TempDir(t), lab.NewAuthority(t)
+	dir, ca := lab.TempDir(t), lab.NewAuthority(t, time.Hour)
 	auth := &tokens{Authority: ca}
 	server := httptest.NewUnstartedServer(auth)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.TLS}}

@@ -1,0 +1,122 @@
+package faults
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containers/image/v5/types"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert/image"
+	"github.com/kimg/kimg/tests/asroot"
+	"github.com/kimg/kimg/tests/lab"
+)
+
+// What any scenario leaves open, running or in the temporary directory is a failure.
+func TestMain(m *testing.M) { os.Exit(asroot.Run(m)) }
+
+// P12: whatever a registry is asked for when a copy is interrupted, it ends at once and leaves nothing.
+func TestCancelPhases(t *testing.T) {
+	dir := t.TempDir()
+	if err := sample.WriteOCI(dir+"/src", "a"); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"ping", "token", "manifest", "blob", "head", "post", "patch", "put", "publish"} {
+		t.Run(kind, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			var at time.Time
+			var once sync.Once
+			fault := &Fault{Kind: kind, Do: func(w http.ResponseWriter, r *http.Request, data []byte) {
+				once.Do(func() { at = time.Now(); cancel() })
+				Silence(w, r, data)
+			}}
+			s, tags := full(), 1
+			if pushed := slices.Contains([]string{"head", "post", "patch", "put", "publish"}, kind); pushed {
+				s, tags = &Registry{}, 0
+			}
+			s.Fault, s.User, s.Token = fault, "me:secret", true
+			src, dst := "docker://"+serve(t, s)+"/app:1", "dir:"+dir+"/dst"
+			if tags == 0 {
+				src, dst = "oci:"+dir+"/src:a", src
+			}
+			sys := system(t)
+			sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
+			c := image.New(image.Options{Sys: sys, Keep: true, NoSync: true})
+			defer c.Close()
+			from, _ := image.Parse(src)
+			to, _ := image.Parse(dst)
+			_, err := c.Convert(ctx, from, to)
+			took := time.Since(at)
+			ends(t, err, kimg.ErrInterrupted)
+			if took > 500*time.Millisecond {
+				t.Errorf("it took %s", took)
+			}
+			if names, err := os.ReadDir(dir); err != nil || len(names) != 1 || len(s.Names()) != tags {
+				t.Errorf("%v and %v are left, %v", names, s.Names(), err)
+			}
+		})
+	}
+}
+
+// A certificate that is over, or is for another host, is class tls; nobody asks such a server for anything, nor shows it a login.
+func TestCertificates(t *testing.T) {
+	for name, c := range map[string]struct {
+		life time.Duration
+		host string
+		want kimg.Class
+	}{"good": {time.Hour, "127.0.0.1", ""}, "over": {-time.Minute, "127.0.0.1", kimg.ErrTLS}, "of another host": {time.Hour, "localhost", kimg.ErrTLS}} {
+		t.Run(name, func(t *testing.T) {
+			ca, s := lab.NewAuthority(t, c.life), full()
+			server := httptest.NewUnstartedServer(s)
+			server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.TLS}}
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			server.StartTLS()
+			defer server.Close()
+			sys := system(t)
+			sys.DockerInsecureSkipTLSVerify, sys.DockerCertPath = types.OptionalBoolFalse, ca.Dir
+			sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
+			_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "https://"), ":")
+			_, err := copyImage(t, image.Options{Sys: sys}, "docker://"+c.host+":"+port+"/app:1", "dir:"+t.TempDir()+"/x")
+			server.CloseClientConnections()
+			ends(t, err, c.want)
+			if asked := s.Asked(); c.want != "" && len(asked) > 0 {
+				t.Errorf("%+v", asked)
+			}
+		})
+	}
+}
+
+// A registry that sends a blob in circles ends with one line; one with TLS that sends it to a host without shows no login there.
+func TestRedirectsAstray(t *testing.T) {
+	s := full()
+	host := serve(t, s)
+	s.Elsewhere = "http://" + host
+	_, err := copyImage(t, image.Options{}, "docker://"+host+"/app:1", "dir:"+t.TempDir()+"/x")
+	ends(t, err, kimg.ErrNetwork)
+
+	open, secure := full(), full()
+	_, port, _ := strings.Cut(serve(t, open), ":")
+	secure.User, secure.Elsewhere = "me:secret", "http://localhost:"+port
+	server := httptest.NewTLSServer(secure)
+	defer server.Close()
+	sys := system(t)
+	sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
+	_, err = copyImage(t, image.Options{Sys: sys}, "docker://"+strings.TrimPrefix(server.URL, "https://")+"/app:1", "dir:"+t.TempDir()+"/x")
+	server.CloseClientConnections()
+	ends(t, err, "")
+	for _, q := range open.Asked() {
+		if q.Authorization != "" {
+			t.Errorf("%+v", q)
+		}
+	}
+}
