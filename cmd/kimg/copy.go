@@ -42,7 +42,8 @@ oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], or an image of the store. N
 
 The image stays as it is, byte for byte, unless DST, --format or --compression forces a change: docker-archive: holds other
 documents, oci: holds OCI, layers of a store without their blobs are compressed. What a registry has already is not sent,
-and what lies in another of its repositories is mounted. A registry in trouble is asked again. With --all, what is
+and what lies in another of its repositories is mounted. A registry in trouble is asked again; one that says when
+(429) then, but after a minute at most, and five times. With --all, what is
 about the image comes along from registry to registry: its referrers, and what cosign tags. Signatures that lie beside it
 always do; where there is no place for them it is refused, unless --remove-signatures leaves them behind.`,
 		Example: `  kimg copy --all docker://registry.example/app:1 docker://mirror.example/app:1

@@ -18,7 +18,8 @@ import (
 )
 
 // Patience says how long somebody bears with a registry (failure model, limits). 429 is answered by the image library, which waits as
-// long as the registry asks.
+// long as the registry asks, a minute at most each time, and asks five times: as with podman and skopeo, a registry that wants an hour ends
+// in class ratelimit after five minutes.
 type Patience struct {
 	Retries int           // after the first attempt
 	Pause   time.Duration // before the first of them; each is twice as long as the one before, ± 20 %
