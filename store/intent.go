@@ -68,6 +68,8 @@ type intentImage struct {
 	List         *listData   `json:"list,omitempty"` // the record is a manifest list
 
 	Signatures map[digest.Digest][][]byte `json:"signatures,omitempty"`
+	About      []byte                     `json:"about,omitempty"`
+	Data       map[digest.Digest][]byte   `json:"data,omitempty"`
 }
 
 func (s *Store) intentDir() string { return filepath.Join(s.st.GraphRoot(), "kimg") }

@@ -31,6 +31,7 @@ type ListRecord struct {
 	Data      map[digest.Digest][]byte // other manifests of the index, and the blobs they name
 
 	Signatures map[digest.Digest][][]byte // of the index and of what is data; see [ImageRecord]
+	About      []byte                     // an OCI index of manifests about the index and its images, which lie in Data
 }
 
 // listData is what the record of a list has instead of a configuration.
@@ -109,7 +110,7 @@ func (s *Store) listRecord(ctx context.Context, rec ListRecord) (ImageRecord, er
 	if documents[instancesKey], err = strict.Marshal(instances); err != nil {
 		return ImageRecord{}, err
 	}
-	return ImageRecord{Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, Signatures: rec.Signatures, list: &listData{ID: id, Documents: documents}}, nil
+	return ImageRecord{Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, Signatures: rec.Signatures, About: rec.About, list: &listData{ID: id, Documents: documents}}, nil
 }
 
 // listDocuments checks what a list keeps besides images.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/failpoint"
 )
 
@@ -25,6 +27,9 @@ type ImageRecord struct {
 	Names        []string
 	Created      time.Time
 	Signatures   map[digest.Digest][][]byte // of manifests, in the form of the files of a dir: directory; those that others have stay
+
+	About []byte                   // an OCI index of manifests about the image, if there are any; it takes the place of another
+	Data  map[digest.Digest][]byte // those manifests, and what they name
 
 	list *listData // the record is a manifest list: there is no configuration
 }
@@ -39,10 +44,19 @@ func (r ImageRecord) ID() string {
 
 // documents are what the record keeps besides manifests, by their keys.
 func (r ImageRecord) documents() map[string][]byte {
+	documents := map[string][]byte{}
 	if r.list != nil {
-		return r.list.Documents
+		maps.Copy(documents, r.list.Documents)
+	} else {
+		documents[digest.FromBytes(r.Config).String()] = r.Config
 	}
-	return map[string][]byte{digest.FromBytes(r.Config).String(): r.Config}
+	for d, data := range r.Data {
+		documents[d.String()] = data
+	}
+	if r.About != nil {
+		documents[aboutKey] = r.About
+	}
+	return documents
 }
 
 // edited tells whether the record is a list that is changed in its place: it keeps nothing but its newest index.
@@ -59,7 +73,8 @@ func (r ImageRecord) validate() error {
 	case len(r.Manifest) > maxManifest:
 		return kimg.Errorf(kimg.ErrLimit, "image "+r.ID(), "the manifest has %d bytes, more than %d", len(r.Manifest), maxManifest)
 	}
-	return nil
+	_, err := listDocuments(convert.IndexView{}, r.Data)
+	return err
 }
 
 // imageBefore is what an image put replaces.
@@ -139,6 +154,7 @@ func (p *imagePut) intentStep() (*intentStep, error) {
 	return &intentStep{Image: &intentImage{
 		Config: p.rec.Config, Manifest: p.rec.Manifest, ManifestType: p.rec.ManifestType, TopLayer: p.rec.TopLayer,
 		Names: p.names, Created: p.rec.Created, Before: p.before, List: p.rec.list, Signatures: p.rec.Signatures,
+		About: p.rec.About, Data: p.rec.Data,
 	}}, nil
 }
 
@@ -236,7 +252,7 @@ func (p *imagePut) amend() error {
 	}
 	// A record another tool left half-written is completed on the way.
 	for key, data := range p.rec.documents() {
-		if !slices.Contains(old.BigDataNames, key) || key == instancesKey {
+		if !slices.Contains(old.BigDataNames, key) || key == instancesKey || key == aboutKey {
 			if err := set(key, data); err != nil {
 				return err
 			}

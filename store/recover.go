@@ -256,7 +256,7 @@ func (s *Store) rootOf(id string) string {
 // put turns an intent back into what it was made from.
 func (i *intentImage) put(s *Store) *imagePut {
 	return &imagePut{s: s, names: i.Names, before: i.Before, ready: true, rec: ImageRecord{
-		Config: i.Config, Manifest: i.Manifest, ManifestType: i.ManifestType, TopLayer: i.TopLayer, Names: i.Names, Created: i.Created, Signatures: i.Signatures, list: i.List,
+		Config: i.Config, Manifest: i.Manifest, ManifestType: i.ManifestType, TopLayer: i.TopLayer, Names: i.Names, Created: i.Created, Signatures: i.Signatures, About: i.About, Data: i.Data, list: i.List,
 	}}
 }
 

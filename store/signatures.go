@@ -26,6 +26,18 @@ type signatureSizes struct {
 	Each  map[digest.Digest][]int `json:"signatures-sizes"`
 }
 
+// aboutKey is where a record keeps the index of manifests about its image.
+const aboutKey = "kimg.about"
+
+// About reads the index of manifests about the image, or about a list and its images, that came with it; nil: there are none. [Image.Blob]
+// has the manifests and what they name. It is read from the store and must not be trusted more than what a registry says.
+func (i *Image) About(ctx context.Context) ([]byte, error) {
+	if !i.keeps(aboutKey) {
+		return nil, nil
+	}
+	return i.bigData(ctx, aboutKey, maxManifest)
+}
+
 // Signatures reads the signatures of one of the manifests that are kept with the image, in the form of the files of a dir: directory.
 // They are not verified. Class damaged when the store has not what its record says.
 func (i *Image) Signatures(ctx context.Context, manifest digest.Digest) (all [][]byte, err error) {

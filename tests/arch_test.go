@@ -150,14 +150,14 @@ func TestPackageComments(t *testing.T) {
 var ceilings = map[string]int{
 	".":                200,
 	"convert":          3520,
-	"convert/image":    4504,
+	"convert/image":    4665,
 	"copydata":         1400,
 	"copydata/edit":    1050,
 	"layerdiff":        3375,
 	"layerdiff/recipe": 170,
 	"layerdiff/rootfs": 735,
 	"layerdiff/untar":  1090,
-	"store":            7005,
+	"store":            7109,
 	"store/storetest":  420,
 	"store/layout":     1012,
 	"store/archive":    1630,
@@ -165,7 +165,7 @@ var ceilings = map[string]int{
 	"store/userns":     1800,
 	"commit":           2535,
 	"cmd":              6220,
-	"internal":         3340,
+	"internal":         3370,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.

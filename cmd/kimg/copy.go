@@ -93,7 +93,7 @@ func (o *copyOptions) compressing(otherwise string) {
 func (o *copyOptions) register(cmd *cobra.Command) {
 	o.cmd = cmd
 	f := cmd.Flags()
-	f.BoolVarP(&o.all, "all", "a", false, "of an index, take all images and what else it has (default: the image for this machine)")
+	f.BoolVarP(&o.all, "all", "a", false, "of an index, take all images and what else it has, and what a registry has about them (default: the image for this machine)")
 	f.StringVar(&o.platform, "platform", "", "of an index, take the image for `os/arch[/variant]`")
 	o.registerSending(cmd)
 }
@@ -116,7 +116,7 @@ func (o *copyOptions) check() (err error) {
 	}
 	p := &o.options
 	*p = convertimage.Options{
-		Keep: true, Single: !o.all, PreserveDigests: o.preserve, KeepBlobs: o.keepBlobs, AdditionalTags: o.tags,
+		Keep: true, Single: !o.all, Referrers: o.all, PreserveDigests: o.preserve, KeepBlobs: o.keepBlobs, AdditionalTags: o.tags,
 		RemoveSignatures: o.unsigned, Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
 	}
 	if p.Retries, err = retries(o.retry); err != nil {
@@ -157,7 +157,6 @@ func (o *copyOptions) runCopy(cmd *cobra.Command, list []string) error {
 	if err != nil {
 		return err
 	}
-	o.options.Referrers = o.all
 	refs, err := references(list)
 	if err != nil {
 		return err

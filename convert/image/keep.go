@@ -43,7 +43,7 @@ func (j *job) forced(ctx context.Context, p *picture) (string, error) {
 	_, fromStore := j.from.(*stored)
 	for i, l := range p.said {
 		here := p.blobs[i].digest == l.Digest
-		if p.foreign(i) || here && (!fromStore || packed(l.MediaType) || j.o.PreserveDigests) {
+		if p.foreign(i) || here && (!fromStore || packed(l.MediaType) || j.o.PreserveDigests || p.signed) {
 			continue
 		}
 		if here {

@@ -166,6 +166,7 @@ type arriving struct {
 	images []*transfer.Image // one for each of Instances; nil: no image
 	data   map[digest.Digest][]byte
 	signed map[digest.Digest][][]byte // signatures of manifests
+	about  []byte                     // index of what is about the image
 
 	records map[int]store.ImageRecord // of Instances, after they were unpacked
 	done    map[int][]transfer.Done
@@ -276,7 +277,7 @@ func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loade
 		return r, nil
 	}
 	r.ID = digest.FromBytes(one.index).Encoded()
-	return r, tx.PutList(ctx, store.ListRecord{Names: one.Names, Index: one.index, Instances: ids, Data: one.data, Signatures: others(one.signed, ids)})
+	return r, tx.PutList(ctx, store.ListRecord{Names: one.Names, Index: one.index, Instances: ids, Data: one.data, Signatures: others(one.signed, ids), About: one.about})
 }
 
 // labelOf is what an image is called, one of several perhaps.

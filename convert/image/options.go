@@ -34,7 +34,7 @@ type Options struct {
 	RemoveSignatures bool // with Keep: signatures beside manifests do not go along; else they must, or it is class unsupported
 	KeepBlobs        bool // layers that come into a store keep the blobs they came as
 
-	// Referrers takes along, between registries, what is about images that keep their digests, and what is about that: manifests that have
+	// Referrers takes along, between registries and the store, what is about images that keep their digests, and what is about that: manifests that have
 	// them as subjects, and what cosign tags; at most 1,000 manifests. The destination's name comes after them.
 	Referrers bool
 

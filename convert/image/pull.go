@@ -62,6 +62,13 @@ func (j *job) pull(ctx context.Context, manifest []byte) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	var kept []byte
+	data := map[digest.Digest][]byte{}
+	if img.Format != convert.DockerV2S1 {
+		if kept, err = j.keepAbout(ctx, data, img.Digest); err != nil {
+			return Result{}, err
+		}
+	}
 	var r Result
 	var done []transfer.Done
 	err = transfer.Change(ctx, st, "pull", func(ctx context.Context, tx *store.Tx) error {
@@ -71,6 +78,7 @@ func (j *job) pull(ctx context.Context, manifest []byte) (Result, error) {
 			return err
 		}
 		rec.Names, done = names, layers
+		rec.About, rec.Data = kept, data
 		if j.signed != nil {
 			rec.Signatures = map[digest.Digest][][]byte{img.Digest: j.signed}
 		}
@@ -146,6 +154,13 @@ func (j *job) pullIndex(ctx context.Context, data []byte) (Result, error) {
 	l := &loader{Converter: j.Converter, in: &incoming{ref: j.src}, o: LoadOptions{Strict: true, KeepBlobs: j.o.KeepBlobs}}
 	all := &arriving{label: label(j.src), Loaded: Loaded{Names: names}}
 	if err := l.readIndex(ctx, j, data, all); err != nil {
+		return Result{}, err
+	}
+	images := []digest.Digest{digest.FromBytes(data)}
+	for _, one := range all.Instances {
+		images = append(images, one.Digest)
+	}
+	if all.about, err = j.keepAbout(ctx, all.data, images...); err != nil {
 		return Result{}, err
 	}
 	err = transfer.Change(ctx, st, "pull", func(ctx context.Context, tx *store.Tx) error {

@@ -80,6 +80,9 @@ func (j *job) referrers(ctx context.Context, r Result, manifest []byte) error {
 
 // findAbout finds everything about images that the source has, what is about something else after that.
 func (j *job) findAbout(ctx context.Context, images []digest.Digest) ([]about, error) {
+	if from, ok := j.from.(*stored); ok {
+		return from.about(ctx, images)
+	}
 	from, ok := j.from.(*registry)
 	if !ok {
 		return nil, nil
