@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/store"
 )
 
+// B5: by name, short name, ID, prefix and digest.
 func TestResolve(t *testing.T) {
 	ts := newStore(t)
 	ctx := t.Context()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -72,8 +73,9 @@ func (o *manifestOptions) change(ctx context.Context, st *store.Store, e store.L
 		added = append(added, entries...)
 	}
 	e.Edit = func(index []byte) (rec store.ListRecord, err error) {
-		rec.Index, rec.Instances = index, map[digest.Digest]string{}
+		rec.Index, rec.Instances, rec.Data = index, map[digest.Digest]string{}, map[digest.Digest][]byte{}
 		for _, d := range added {
+			maps.Copy(rec.Data, d.Data)
 			if d.Where != "" {
 				rec.Instances[d.Digest] = d.Where
 			}

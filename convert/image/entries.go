@@ -12,12 +12,16 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/strict"
 )
 
 // Entry is an image as an index has it.
 type Entry struct {
 	ispec.Descriptor
 	Where string // for [store.ListRecord]: a reference to it with its transport; empty: it is in the store
+	// Data are the manifest and the blobs of what a list of the store has that is no image, as an attestation: another list keeps them for
+	// itself.
+	Data map[digest.Digest][]byte
 }
 
 // Entries describes an image anywhere, when the policy accepts it, as what an index has of it. Of an index these are all its entries,
@@ -40,7 +44,7 @@ func (j *job) entries(ctx context.Context) ([]Entry, error) {
 	}
 	if !convert.IsIndex(manifest, "") {
 		d, err := j.alone(ctx, manifest)
-		return []Entry{{d, where(j.src, d.Digest)}}, err
+		return []Entry{{Descriptor: d, Where: where(j.src, d.Digest)}}, err
 	}
 	v, err := convert.ParseIndex(manifest)
 	if err != nil {
@@ -52,15 +56,37 @@ func (j *job) entries(ctx context.Context) ([]Entry, error) {
 			return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
 		}
 		_, err := j.instance(ctx, d) // the policy is asked
-		return []Entry{{d, where(j.src, d.Digest)}}, err
+		return []Entry{{Descriptor: d, Where: where(j.src, d.Digest)}}, err
 	}
 	var all []Entry
 	for _, d := range v.Manifests {
-		if convert.IsImage(d) || !NamesStore(j.src) { // a list of the store keeps what is no image for itself
-			all = append(all, Entry{d, where(j.src, d.Digest)})
+		e := Entry{Descriptor: d, Where: where(j.src, d.Digest)}
+		if !convert.IsImage(d) && NamesStore(j.src) {
+			if e.Data, err = dataOf(ctx, j.from, d); err != nil {
+				return nil, kimg.Wrap(d.Digest.String(), err)
+			}
 		}
+		all = append(all, e)
 	}
 	return all, nil
+}
+
+// dataOf reads what an index has that is no image: its manifest and the blobs that it names.
+func dataOf(ctx context.Context, src Source, d ispec.Descriptor) (map[digest.Digest][]byte, error) {
+	data := map[digest.Digest][]byte{}
+	if !convert.IsManifest(d) {
+		return data, keepBlobs(ctx, src, []ispec.Descriptor{d}, data)
+	}
+	manifest, err := src.ManifestByDigest(ctx, d.Digest)
+	var m ispec.Manifest
+	if err == nil {
+		err = strict.UnmarshalExact(manifest, &m)
+	}
+	if err != nil {
+		return nil, err
+	}
+	data[d.Digest] = manifest
+	return data, keepBlobs(ctx, src, append([]ispec.Descriptor{m.Config}, m.Layers...), data)
 }
 
 // alone describes an image that is in no index.

@@ -102,7 +102,7 @@ func (b *bent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer.Body.Bytes())
 }
 
-// B11: a layer of zstd:chunked is put together of files that the store has and of parts of the blob. Whatever is wrong with those, the layer
+// A layer of zstd:chunked is put together of files that the store has and of parts of the blob. Whatever is wrong with those, the layer
 // is right, or nothing is left.
 func TestPartialPull(t *testing.T) {
 	isPart := func(r *http.Request) bool { return r.Header.Get("Range") != "" }

@@ -70,7 +70,9 @@ func (c *Converter) openStored(ctx context.Context, name string) (Source, error)
 	if c.o.Whole {
 		s.far = s.elsewhere(c)
 	} else {
-		s.manifest, _, err = list.Best(ctx)
+		if s.manifest, _, err = list.Best(ctx); err == nil && !bytes.Equal(s.manifest, list.Index) {
+			c.o.Logger.WarnContext(ctx, "the store has not everything of the index; what it has goes, under another digest", "image", name, "index", img.Digest)
+		}
 	}
 	return s, err
 }

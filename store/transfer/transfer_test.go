@@ -206,7 +206,7 @@ func pull(t testing.TB, st testStore, src transfer.Source, o transfer.PullOption
 	return transfer.Pull(t.Context(), st.Store, src, o)
 }
 
-// U3, U14, U18, U20, U21, U22, U24, U26, U27, X19: images of both families come in, with their digests and IDs, and a second
+// B16, B17, U3, U14, U18, U20, U21, U22, U24, U26, U27, X19: images of both families come in, with their digests and IDs, and a second
 // time nothing is fetched.
 func TestPull(t *testing.T) {
 	for _, driver := range []string{"overlay", "vfs"} {
@@ -358,7 +358,7 @@ func TestDocumentsFirst(t *testing.T) {
 	}
 }
 
-// U5, X18: the image for the platform is taken, another one is refused before its layers are fetched, and a configuration that
+// B13, U5, X18: the image for the platform is taken, another one is refused before its layers are fetched, and a configuration that
 // contradicts the index is a warning.
 func TestPlatforms(t *testing.T) {
 	arm := testimage.NewImage(7, testimage.ImageOptions{Gzip: true, Change: func(c map[string]any) { c["architecture"], c["variant"] = "arm", "v7" }})
