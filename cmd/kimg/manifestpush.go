@@ -34,6 +34,7 @@ compressed, or by --format.`,
 		Args: args(1, 2),
 		RunE: a.withStore(anyNamespace, o.check, o.run),
 	}
+	o.cmd = cmd
 	f := cmd.Flags()
 	f.BoolVar(&o.images, "all", true, "send the images as well; else they must be there")
 	f.StringVarP(&o.format, "format", "f", "", "`format` of list and images: oci or v2s2 (default: as they are)")
