@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -133,13 +134,19 @@ func (c *oneCopy) named(err error) error {
 	return kimg.Wrap(label(c.dest), err)
 }
 
+// idle is how long a registry may be silent (failure model, limits).
+const idle = time.Minute
+
 // open opens the place, once.
 func (c *oneCopy) open(ctx context.Context, co CopyOptions) (err error) {
 	if c.to != nil || c.remote != nil {
 		return nil
 	}
 	if c.dest.Transport().Name() == transportDocker {
-		c.remote, err = c.dest.NewImageDestination(ctx, co.System)
+		c.patience = regerror.Patience{Idle: idle, Hosts: regerror.Hosts(co.System, c.dest.DockerReference())}
+		c.remote, err = regerror.Open(ctx, c.patience, func(ctx context.Context) (types.ImageDestination, error) {
+			return c.dest.NewImageDestination(ctx, co.System)
+		})
 	} else {
 		c.to, err = c.local(ctx, c.dest.Transport().Name(), co.NoSync)
 	}

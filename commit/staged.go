@@ -28,17 +28,21 @@ type destination interface {
 type staged struct {
 	to       destination
 	remote   types.ImageDestination
+	patience regerror.Patience // with it
 	steps    *steps
 	manifest []byte
 }
 
 // has tells whether a blob is at the place already.
-func (s *staged) has(ctx context.Context, d digest.Digest, size int64) (bool, error) {
+func (s *staged) has(ctx context.Context, d digest.Digest, size int64) (there bool, err error) {
 	if s.to != nil {
 		return s.to.Has(ctx, d, size)
 	}
-	there, _, err := s.remote.TryReusingBlob(ctx, types.BlobInfo{Digest: d, Size: size}, none.NoCache, false)
-	return there, regerror.Classify(err)
+	err = s.patience.Ask(ctx, func(ctx context.Context) (err error) {
+		there, _, err = s.remote.TryReusingBlob(ctx, types.BlobInfo{Digest: d, Size: size}, none.NoCache, false)
+		return err
+	})
+	return there, err
 }
 
 // put puts a blob at the place, and checks it. Without a digest it is whatever comes, and size is -1. The layer may be nil.
@@ -54,7 +58,7 @@ func (s *staged) put(ctx context.Context, d digest.Digest, size int64, r io.Read
 		}
 		r = v
 	}
-	info, err := s.remote.PutBlob(ctx, r, types.BlobInfo{Digest: d, Size: size}, none.NoCache, false)
+	info, err := s.patience.Send(ctx, s.remote, r, types.BlobInfo{Digest: d, Size: size}, none.NoCache)
 	return info.Digest, info.Size, regerror.Classify(err)
 }
 
@@ -63,9 +67,11 @@ func (s *staged) publish(ctx context.Context, mediaType string) error {
 	if s.to != nil {
 		return s.to.Commit(ctx, s.manifest, mediaType)
 	}
-	err := s.remote.PutManifest(ctx, s.manifest, nil)
-	if err == nil {
-		err = s.remote.Commit(ctx, nil)
-	}
-	return err
+	return s.patience.Ask(ctx, func(ctx context.Context) error {
+		err := s.remote.PutManifest(ctx, s.manifest, nil)
+		if err == nil {
+			err = s.remote.Commit(ctx, nil)
+		}
+		return err
+	})
 }

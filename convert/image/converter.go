@@ -38,6 +38,13 @@ func New(o Options) *Converter {
 	return &Converter{o: o, memo: newMemo(), seen: memory.New(), policy: policy{sys: o.Sys}, slots: make(chan struct{}, o.jobs())}
 }
 
+// at is what a registry gets that a reference leads to.
+func (c *Converter) at(ref types.ImageReference, sys *types.SystemContext) regerror.Patience {
+	p := c.patience()
+	p.Hosts = regerror.Hosts(sys, ref.DockerReference())
+	return p
+}
+
 // patience is what registries get.
 func (c *Converter) patience() regerror.Patience {
 	return regerror.Patience{

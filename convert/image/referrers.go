@@ -241,7 +241,7 @@ func (c *Converter) tag(ctx context.Context, of types.ImageReference, tag string
 	if err != nil {
 		return nil, err
 	}
-	src, err := openRegistry(ctx, ref, c.o.Sys, c.patience())
+	src, err := openRegistry(ctx, ref, c.o.Sys, c.at(ref, c.o.Sys))
 	if err != nil {
 		if kimg.ClassOf(err) == kimg.ErrNotFound {
 			err = nil

@@ -33,7 +33,7 @@ type remoteDestination struct {
 
 func (c *Converter) createRemote(ctx context.Context, ref types.ImageReference) (*remoteDestination, error) {
 	d := &remoteDestination{ref: ref, sys: cmp.Or(c.o.DestinationSys, c.o.Sys), seen: c.seen, also: c.o.AdditionalTags}
-	d.Patience = c.patience()
+	d.Patience = c.at(ref, d.sys)
 	d.Limited = true
 	d.dial = func(ctx context.Context) (types.ImageDestination, error) { return ref.NewImageDestination(ctx, d.sys) }
 	return d, d.begin(ctx)
@@ -92,26 +92,12 @@ func (d *remoteDestination) Put(ctx context.Context, blob digest.Digest, size in
 		}
 		r = v
 	}
-	ctx, alive, stop := d.Watch(ctx)
-	defer stop()
 	at := d.now()
-	info, err := (*at).PutBlob(ctx, &lively{r, alive}, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
-	if err = regerror.Classify(d.judge(ctx, at, regerror.Because(ctx, err))); err != nil {
+	info, err := d.Send(ctx, *at, r, types.BlobInfo{Digest: blob, Size: size}, d.seen)
+	if err = regerror.Classify(d.judge(ctx, at, err)); err != nil {
 		return "", 0, pushError{kimg.Wrap(label(d.ref), err)}
 	}
 	return info.Digest, info.Size, nil
-}
-
-// lively is a stream that is read on: the registry takes it.
-type lively struct {
-	io.Reader
-	alive func()
-}
-
-func (l *lively) Read(p []byte) (int, error) {
-	l.alive()
-	defer l.alive()
-	return l.Reader.Read(p)
 }
 
 // PutManifest implements indexDestination.

@@ -84,6 +84,6 @@ func remotely[T any](ctx context.Context, c *Converter, ref types.ImageReference
 		var none T
 		return none, kimg.Errorf(kimg.ErrUnsupported, label(ref), "not in a registry")
 	}
-	got, err := regerror.Open(ctx, c.patience(), do)
+	got, err := regerror.Open(ctx, c.at(ref, c.o.Sys), do)
 	return got, kimg.Wrap(label(ref), err)
 }

@@ -25,6 +25,7 @@ type Patience struct {
 	Pause   time.Duration // before the first of them; each is twice as long as the one before, ± 20 %
 	Idle    time.Duration // without a byte
 	Limited bool          // what is refused with 429 is tried again here: the library does not when something is sent
+	Hosts   []string      // that may see the logins, see [Hosts]; none: nobody looks
 	Logger  *slog.Logger
 }
 
@@ -104,13 +105,14 @@ func (p Patience) Wait(ctx context.Context, n int, why error) error {
 	}
 }
 
-// Watch returns a context that ends with class network when nothing has come for p.Idle since reset was called last. stop ends it.
+// Watch returns a context that ends with class network when nothing has come for p.Idle since reset was called last, and with class auth
+// when a login would leave p.Hosts. It is for requests that come one after the other. stop ends it.
 func (p Patience) Watch(ctx context.Context) (watched context.Context, reset func(), stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(p.Idle, func() {
 		cancel(&kimg.Error{Class: kimg.ErrNetwork, Err: idle{p.Idle}})
 	})
-	return ctx, func() { timer.Reset(p.Idle) }, func() { timer.Stop(); cancel(nil) }
+	return keepLogins(ctx, p.Hosts, cancel), func() { timer.Reset(p.Idle) }, func() { timer.Stop(); cancel(nil) }
 }
 
 type idle struct{ time.Duration }
