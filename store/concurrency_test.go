@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/containers/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/store"
@@ -194,6 +198,60 @@ func TestEveryStepIsTakenBack(t *testing.T) {
 	}
 	if got := ts.inventory(t); got != before {
 		t.Errorf("left behind:\n%s", diff(before, got))
+	}
+}
+
+// TestOpenLocksNothingYoung: whoever opens the store looks for what dead processes left, and never takes the lock of a file that its
+// maker is about to lock.
+func TestOpenLocksNothingYoung(t *testing.T) {
+	ts := prepare(t)
+	f, err := os.Create(filepath.Join(ts.root, "kimg", ".new-1"))
+	must(t, err)
+	defer f.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	var opener sync.WaitGroup
+	opener.Go(func() {
+		for range 10 {
+			ts.open(t)
+		}
+		stop()
+	})
+	for ctx.Err() == nil {
+		for _, kind := range []int16{unix.F_WRLCK, unix.F_UNLCK} {
+			if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	opener.Wait()
+}
+
+// TestStagingSweptAtOnce: podman 4 may empty the directory of all staging directories before a layer's is known to be ours. The layer is
+// made, or the change may be begun again.
+func TestStagingSweptAtOnce(t *testing.T) {
+	ts := prepare(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var sweeper sync.WaitGroup
+	sweeper.Go(func() {
+		for ctx.Err() == nil {
+			all, _ := filepath.Glob(filepath.Join(ts.root, "overlay", "staging", "*"))
+			for _, dir := range all {
+				_ = os.RemoveAll(dir)
+			}
+		}
+	})
+	disturbed := 0
+	for n := range 300 {
+		if err := addLayer(t.Context(), ts.Store, "", fmt.Sprint(n)); errors.Is(err, storage.ErrLayerUnknown) && errors.Is(err, kimg.ErrBusy) {
+			disturbed++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	stop()
+	sweeper.Wait()
+	if disturbed == 0 {
+		t.Error("no layer was disturbed")
 	}
 }
 

@@ -94,17 +94,17 @@ func (s *Store) recoverFile(ctx context.Context, path string) error {
 		return err
 	}
 	defer f.Close()
+	unnamed := strings.HasPrefix(filepath.Base(path), ".new-")
+	if info, err := f.Stat(); err != nil || unnamed && time.Since(info.ModTime()) <= tempAge {
+		return err // whoever makes it may be about to lock it
+	}
 	if err := lockFile(f); errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if strings.HasPrefix(filepath.Base(path), ".new-") {
-		info, err := f.Stat()
-		if err == nil && time.Since(info.ModTime()) > tempAge {
-			err = removeIfThere(path)
-		}
-		return err
+	if unnamed {
+		return removeIfThere(path)
 	}
 	if err := failpoint.Here("recover.begin"); err != nil {
 		return err

@@ -32,7 +32,8 @@ type stagedOutput struct {
 	out   *drivers.DriverWithDifferOutput
 	lock  *os.File // nil in a wrapped store
 	tar   *os.File // without a name; then out and lock are nil
-	seen  string   // a file that whoever sweeps removes before the layer's; see watch
+	dir   string   // where the layer is made
+	seen  string   // a file that whoever sweeps removes before dir, see place; empty: they are not there yet
 	take  func(int64) error
 }
 
@@ -101,12 +102,14 @@ func (tx *Tx) Prepare(ctx context.Context, src LayerSource) (*StagedLayer, error
 		}, err
 	}))
 	if out != nil && out.Target != "" {
-		o.out = out
+		if o.out = out; o.dir != "" {
+			out.Target = o.dir
+		}
 		// On an error of its own the library has dropped its lock; the directory is ours to remove all the same.
 		tx.keep(o)
 	}
 	if err != nil {
-		return nil, wrap("", err)
+		return nil, wrap("", o.swept(err))
 	}
 	if err := staged.DiffID.Validate(); !staged.Empty && (err != nil || staged.TarSplit == nil) {
 		return nil, kimg.Errorf(kimg.ErrInternal, "layer", "the source gave no digest or no tar-split record")
@@ -208,65 +211,91 @@ func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, op
 			return Staged{}, err
 		}
 	}
-	if err := o.watch(dir); err != nil {
-		return Staged{}, err
+	given, err := os.Stat(dir)
+	if err == nil {
+		err = o.place(dir, given.Mode())
 	}
-	if err := failpoint.Here("layer.stage.begin"); err != nil {
-		return Staged{}, err
+	if err == nil {
+		err = failpoint.Here("layer.stage.begin")
 	}
-	before, err := os.Stat(dir)
 	if err != nil {
 		return Staged{}, err
 	}
 	var staged Staged
 	if from, ok := src.(optionSource); ok {
-		staged, err = from.stage(ctx, dir, untar.Options{
+		staged, err = from.stage(ctx, o.dir, untar.Options{
 			UserNS: opts.InUserNS, KeepMarks: opts.WhiteoutFormat != archive.OverlayWhiteoutFormat, IgnoreOwners: opts.IgnoreChownErrors,
 			Take: o.take, Log: o.s.log,
 		})
 	} else {
-		staged, err = src.Stage(ctx, dir)
+		staged, err = src.Stage(ctx, o.dir)
 	}
 	if err == nil {
-		err = os.Chmod(dir, before.Mode())
+		err = os.Chmod(o.dir, given.Mode())
 	}
 	if err == nil {
 		err = failpoint.Here("layer.stage.end")
 	}
-	return staged, o.swept(err)
+	return staged, err
 }
 
-// watch makes sure that it is noticed when somebody removes what is staged. podman 4 empties the directory of all staging
-// directories when one of its commands ends and nothing is mounted, in the order in which a directory lists its files: one
-// that comes before the layer's directory, and is still there when the layer has left it, says that nobody has touched the layer.
-func (o *stagedOutput) watch(dir string) error {
-	parent, base := filepath.Dir(dir), filepath.Base(dir)
-	for i := range 16 {
-		o.seen = filepath.Join(parent, fmt.Sprintf("kimg.%d", i))
-		if err := os.WriteFile(o.seen, nil, 0o600); err != nil {
-			return err
+// place makes the directory in which the layer is made, beside the one that the driver gave. podman 4 empties the directory of all
+// staging directories when one of its commands ends and nothing is mounted, and removes files in the order in which their directory
+// lists them. Whoever sees the layer's directory has seen a file before it, which was there first: as long as it is there, nobody
+// has touched the layer.
+func (o *stagedOutput) place(given string, mode os.FileMode) error {
+	parent := filepath.Dir(given)
+	for i := range 16 { // names are listed in the order of their hashes, or as they came
+		seen, dir := fmt.Sprintf("kimg.%d", i), fmt.Sprintf("layer.%d", i)
+		err := os.WriteFile(filepath.Join(parent, seen), nil, 0o600)
+		if err == nil {
+			err = os.Mkdir(filepath.Join(parent, dir), mode)
 		}
-		d, err := os.Open(parent)
 		if err != nil {
 			return err
 		}
-		names, err := d.Readdirnames(-1)
-		d.Close()
-		if err != nil || slices.Index(names, filepath.Base(o.seen)) < slices.Index(names, base) {
-			return err
+		first, err := listedFirst(parent, seen, dir)
+		if err == nil && !first { // in memory what came last is listed first
+			err = os.Rename(filepath.Join(parent, seen), filepath.Join(parent, seen+".last"))
+			if seen += ".last"; err == nil {
+				first, err = listedFirst(parent, seen, dir)
+			}
 		}
-		// Where files are listed as they came, the layer's directory comes again.
-		if err := errors.Join(os.Rename(dir, dir+".last"), os.Rename(dir+".last", dir)); err != nil {
+		if err == nil && !first && i < 15 {
+			err = os.Remove(filepath.Join(parent, dir))
+		} else if err == nil {
+			o.seen, o.dir = filepath.Join(parent, seen), filepath.Join(parent, dir)
+			break
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// listedFirst tells whether a directory lists one name before another.
+func listedFirst(dir, one, other string) (bool, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	return slices.Index(names, one) < slices.Index(names, other), err
+}
+
 // swept turns what comes of somebody's removing the staging directory, also that nothing came of it, into an error with which whoever
 // can begins anew.
 func (o *stagedOutput) swept(err error) error {
-	if _, serr := os.Lstat(o.seen); !errors.Is(serr, os.ErrNotExist) {
+	look := err // nothing but making the staging directory has happened
+	if o.seen != "" {
+		_, look = os.Lstat(o.seen)
+	}
+	if !errors.Is(look, os.ErrNotExist) && errors.Is(err, os.ErrNotExist) {
+		_, look = os.Lstat(o.dir) // by somebody who has listed it before and is not done
+	}
+	if !errors.Is(look, os.ErrNotExist) {
 		return err
 	}
 	return kimg.Errorf(kimg.ErrBusy, "layer", "somebody has removed the directory it was made in: %w", storage.ErrLayerUnknown)
