@@ -165,7 +165,7 @@ var ceilings = map[string]int{
 	"store/userns":     1800,
 	"commit":           2535,
 	"cmd":              6220,
-	"internal":         3370,
+	"internal":         3500,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.

@@ -58,6 +58,10 @@ func sweepBegins(t *testing.T, staging string) {
 		must(t, err)
 		names, err := d.Readdirnames(-1)
 		must(t, errors.Join(err, d.Close()))
+		if len(names) == 0 {
+			must(t, os.Remove(dir))
+			dir = filepath.Dir(dir)
+		}
 		for _, name := range names {
 			info, err := os.Lstat(filepath.Join(dir, name))
 			must(t, err)
@@ -66,7 +70,7 @@ func sweepBegins(t *testing.T, staging string) {
 				break
 			}
 			must(t, os.Remove(filepath.Join(dir, name)))
-			if strings.Contains(dir, "/dir/") && info.Mode().IsRegular() && info.Size() > 0 {
+			if strings.Contains(dir, "/layer.") && info.Mode().IsRegular() && info.Size() > 0 {
 				return
 			}
 		}
