@@ -58,16 +58,19 @@ func newAbout(manifest []byte, tag string) (about, error) {
 
 // referrers takes along what is about the images that kept their digests, before the name leads to them: whoever sees the image sees all.
 func (j *job) referrers(ctx context.Context, r Result, manifest []byte) error {
-	to, ok := j.to.(*remoteDestination)
-	if !j.o.Referrers || !ok {
+	if !j.o.Referrers {
 		return nil
 	}
-	var images []digest.Digest
+	to, ok := j.to.(*remoteDestination)
+	var images, left []digest.Digest
 	for _, one := range append([]Result{r}, r.Images...) {
-		if one.OldDigest == one.NewDigest {
+		if ok && one.OldDigest == one.NewDigest {
 			images = append(images, one.OldDigest)
+		} else {
+			left = append(left, one.OldDigest)
 		}
 	}
+	j.leave(ctx, left, ok)
 	all, err := j.findAbout(ctx, images)
 	if err != nil || len(all) == 0 {
 		return err
@@ -78,13 +81,28 @@ func (j *job) referrers(ctx context.Context, r Result, manifest []byte) error {
 	return kimg.Wrap(label(j.dst), j.putAbout(ctx, to, all))
 }
 
+// leave says what stays behind of what is about images: where there is no place for it, or what it is about is another image now.
+func (j *job) leave(ctx context.Context, images []digest.Digest, place bool) {
+	all, err := j.findAbout(ctx, images)
+	why := "there is no place for it"
+	switch {
+	case err != nil:
+		why = "not found: " + kimg.Line(err)
+	case len(all) == 0:
+		return
+	case place:
+		why = "the image has another digest now"
+	}
+	j.o.Logger.WarnContext(ctx, "what is about the image stays behind", "image", label(j.src), "manifests", len(all), "why", why)
+}
+
 // findAbout finds everything about images that the source has, what is about something else after that.
 func (j *job) findAbout(ctx context.Context, images []digest.Digest) ([]about, error) {
 	if from, ok := j.from.(*stored); ok {
 		return from.about(ctx, images)
 	}
 	from, ok := j.from.(*registry)
-	if !ok {
+	if !ok || len(images) == 0 {
 		return nil, nil
 	}
 	client, err := referrers.New(j.o.Sys, reference.TrimNamed(j.src.DockerReference()))

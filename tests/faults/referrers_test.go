@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/containers/image/v5/types"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/internal/testimage"
 )
@@ -99,6 +101,26 @@ func TestReferrers(t *testing.T) {
 			if len(index.Manifests) != len(want) {
 				t.Errorf("%d: %s", n, data)
 			}
+		}
+	}
+}
+
+// What is about an image and does not come along is told: the image becomes another, or goes where nothing is about others.
+func TestReferrersStayBehind(t *testing.T) {
+	for n, format := range []convert.Format{"", convert.DockerV2S2} {
+		s, to := full(), &Registry{}
+		s.listed(sample.Manifest, s.artifact(sample.Manifest, "", "one"))
+		dst := "oci:" + t.TempDir() + "/x"
+		if format != "" {
+			dst = "docker://" + serve(t, to) + "/app:1"
+		}
+		var log bytes.Buffer
+		o := image.Options{Referrers: true, Format: format, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		if _, err := copyImage(t, o, "docker://"+serve(t, s)+"/app:1", dst); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(log.String(), "stays behind") || !strings.Contains(log.String(), "manifests=1") {
+			t.Errorf("%d: %q", n, log.String())
 		}
 	}
 }
