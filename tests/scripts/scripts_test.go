@@ -71,6 +71,8 @@ func TestScripts(t *testing.T) {
 				return os.Geteuid() == 0, nil
 			case "rootless":
 				return os.Geteuid() != 0, nil
+			case "race": // the one build with cgo
+				return testenv.Slower > 1, nil
 			}
 			return false, fmt.Errorf("unknown condition %s", name)
 		},
