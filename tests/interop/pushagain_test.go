@@ -17,8 +17,8 @@ import (
 	"github.com/kimg/kimg/tests/lab"
 )
 
-// TestPushAgain: an image that goes to a registry a second time is neither read nor sent, in a tenth of the time; of one that was
-// changed only the new layer is. Counted are what the registry gets and what the process reads.
+// TestPushAgain: an image that goes to a registry a second time is neither read nor sent; of one that was changed only the new
+// layer is. Counted are what the registry gets and what the process reads; the time is a row of make bench-compare.
 func TestPushAgain(t *testing.T) {
 	addr := lab.Registry(t)
 	var got atomic.Int64
@@ -72,9 +72,6 @@ func TestPushAgain(t *testing.T) {
 	}
 	if newSent > little || newRead > little {
 		t.Errorf("changed: %d bytes were sent, %d read", newSent, newRead)
-	}
-	if again.Took*10 > first.Took {
-		t.Errorf("the second push took %v, the first %v", again.Took, first.Took)
 	}
 }
 
