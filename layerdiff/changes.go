@@ -129,7 +129,7 @@ func (l *lister) visit(d *dir, n view.Name) error {
 	if fd >= 0 {
 		closeRead(fd)
 	}
-	if l.tree.skipUnreadable && errors.Is(err, errUnreadable) {
+	if l.tree.lenient && errors.Is(err, errUnreadable) {
 		return nil
 	}
 	if err != nil {

@@ -71,16 +71,16 @@ func (d *dir) top() int {
 // tree is a stack that is open for one walk.
 type tree struct {
 	ids
-	stack          view.Stack
-	prefix         string
-	clamp          int64        // latest time of a file, in seconds
-	skipUnreadable bool         // unreadable files are left out
-	live           bool         // Options.Live
-	targets        []string     // Options.MountTargets
-	cancelled      func() error // why the walk should end early, or nil
-	lowers         *view.Dir    // the root of the layers below the upper directory
-	open           atomic.Int64 // file descriptors held by directories
-	links          links
+	stack     view.Stack
+	prefix    string
+	clamp     int64        // latest time of a file, in seconds
+	lenient   bool         // unreadable files are left out
+	live      bool         // Options.Live
+	targets   []string     // Options.MountTargets
+	cancelled func() error // why the walk should end early, or nil
+	lowers    *view.Dir    // the root of the layers below the upper directory
+	open      atomic.Int64 // file descriptors held by directories
+	links     links
 }
 
 func newTree(stack view.Stack, o Options, cancelled func() error) *tree {
@@ -89,7 +89,7 @@ func newTree(stack view.Stack, o Options, cancelled func() error) *tree {
 		clamp = o.Clamp.Unix()
 	}
 	return &tree{
-		clamp: clamp, ids: ids{o.UIDs, o.GIDs}, stack: stack, prefix: stack.Prefix(), skipUnreadable: o.SkipUnreadable, live: o.Live, targets: o.MountTargets, cancelled: cancelled,
+		clamp: clamp, ids: ids{o.UIDs, o.GIDs}, stack: stack, prefix: stack.Prefix(), lenient: o.SkipUnreadable, live: o.Live, targets: o.MountTargets, cancelled: cancelled,
 	}
 }
 

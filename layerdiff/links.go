@@ -22,7 +22,7 @@ type links struct {
 func (t *tree) sameLinks(id fileID) (bool, error) {
 	t.links.once.Do(func() {
 		f := &linkFinder{
-			tree:   newTree(t.stack, Options{UIDs: t.uids, GIDs: t.gids, SkipUnreadable: t.skipUnreadable}, t.cancelled),
+			tree:   newTree(t.stack, Options{UIDs: t.uids, GIDs: t.gids, SkipUnreadable: t.lenient}, t.cancelled),
 			groups: map[fileID]*linkGroup{},
 		}
 		root, err := f.tree.root()

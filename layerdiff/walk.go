@@ -103,7 +103,7 @@ func (t *tree) step(d *dir, n view.Name, v visitor) error {
 		return v.visit(d, n)
 	}
 	sub, err := t.enter(d, n.Name, n.At)
-	if t.skipUnreadable && errors.Is(err, errUnreadable) {
+	if t.lenient && errors.Is(err, errUnreadable) {
 		return v.leftOut(d, n.Name, err.Error())
 	}
 	if err != nil || sub == nil {
