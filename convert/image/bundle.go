@@ -1,9 +1,9 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"io"
-	"runtime"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -88,7 +88,7 @@ func (b *bundle) docker(ctx context.Context, r Result) (*archive.DockerImage, er
 			return nil, err
 		}
 		one := r.Images[0]
-		if d, ok := v.For(ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}); ok {
+		if d, ok := v.For(*thisMachine()); ok {
 			if i := slices.IndexFunc(r.Images, func(r Result) bool { return r.NewDigest == d.Digest }); i >= 0 {
 				one = r.Images[i]
 			}
@@ -202,14 +202,7 @@ func (b *bundle) Close() error { return nil }
 
 // document returns a document that was put in.
 func (b *bundle) document(ctx context.Context, d digest.Digest) ([]byte, error) {
-	var out collected
+	var out bytes.Buffer
 	err := b.Blobs[d].Write(ctx, &out)
-	return out, err
-}
-
-type collected []byte
-
-func (c *collected) Write(p []byte) (int, error) {
-	*c = append(*c, p...)
-	return len(p), nil
+	return out.Bytes(), err
 }

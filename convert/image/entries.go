@@ -12,7 +12,6 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/strict"
 )
 
 // Entry is an image as an index has it.
@@ -62,7 +61,8 @@ func (j *job) entries(ctx context.Context) ([]Entry, error) {
 	for _, d := range v.Manifests {
 		e := Entry{Descriptor: d, Where: where(j.src, d.Digest)}
 		if !convert.IsImage(d) && NamesStore(j.src) {
-			if e.Data, err = dataOf(ctx, j.from, d); err != nil {
+			e.Data = map[digest.Digest][]byte{}
+			if err := j.keepOther(ctx, d, e.Data); err != nil {
 				return nil, kimg.Wrap(d.Digest.String(), err)
 			}
 		}
@@ -71,22 +71,16 @@ func (j *job) entries(ctx context.Context) ([]Entry, error) {
 	return all, nil
 }
 
-// dataOf reads what an index has that is no image: its manifest and the blobs that it names.
-func dataOf(ctx context.Context, src Source, d ispec.Descriptor) (map[digest.Digest][]byte, error) {
-	data := map[digest.Digest][]byte{}
-	if !convert.IsManifest(d) {
-		return data, keepBlobs(ctx, src, []ispec.Descriptor{d}, data)
-	}
-	manifest, err := src.ManifestByDigest(ctx, d.Digest)
-	var m ispec.Manifest
+// keepOther reads what an index has that is no image: its manifest and the blobs that it names.
+func (j *job) keepOther(ctx context.Context, d ispec.Descriptor, data map[digest.Digest][]byte) error {
+	manifest, blobs, err := j.blobsOf(ctx, d)
 	if err == nil {
-		err = strict.UnmarshalExact(manifest, &m)
+		err = keepBlobs(ctx, j.from, blobs, data)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil && manifest != nil {
+		data[d.Digest] = manifest
 	}
-	data[d.Digest] = manifest
-	return data, keepBlobs(ctx, src, append([]ispec.Descriptor{m.Config}, m.Layers...), data)
+	return err
 }
 
 // alone describes an image that is in no index.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"reflect"
 
-	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/image"
 	"github.com/containers/image/v5/types"
@@ -178,11 +177,7 @@ func (d *remoteDestination) Commit(ctx context.Context, manifest []byte, _ strin
 
 // name gives the image another tag.
 func (d *remoteDestination) name(ctx context.Context, manifest []byte, tag string) error {
-	named, err := reference.WithTag(reference.TrimNamed(d.ref.DockerReference()), tag)
-	if err != nil {
-		return kimg.Errorf(kimg.ErrInvalid, kimg.Quote(tag), "%w", err)
-	}
-	ref, err := docker.NewReference(named)
+	ref, err := retagged(d.ref, tag)
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,8 @@ import (
 	"context"
 	"io"
 	"os"
-	"runtime"
 
 	"github.com/containers/image/v5/types"
-	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
@@ -34,7 +32,7 @@ func (c *Converter) writeTree(ctx context.Context, ref types.ImageReference, w i
 	j := &job{Converter: c, src: ref, from: src}
 	manifest, err := src.Manifest(ctx)
 	if err == nil && convert.IsIndex(manifest, "") {
-		manifest, err = j.choose(ctx, manifest, cmp.Or(c.o.Platform, &ispec.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+		manifest, err = j.choose(ctx, manifest, cmp.Or(c.o.Platform, thisMachine()))
 	}
 	if err != nil {
 		return layerdiff.Blob{}, err
