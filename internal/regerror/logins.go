@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/pkg/sysregistriesv2"
@@ -38,6 +39,8 @@ type keeper struct {
 	mu     sync.Mutex
 	conn   net.Conn
 	host   string // of the request under way
+	held   bool   // nothing of it may be sent before its whole header was looked at
+	seen   bool   // hosts has seen a login
 	basic  bool   // hosts has seen a login that is no token: it is not for token servers
 	secure bool   // hosts has seen a login through TLS
 }
@@ -61,25 +64,58 @@ func keepLogins(ctx context.Context, hosts []string, cancel context.CancelCauseF
 			k.mu.Lock()
 			defer k.mu.Unlock()
 			switch key {
-			case "Host", ":authority":
+			case "Host":
 				k.host = strings.Join(values, "")
-			case "Authorization", "authorization":
+				k.hold()
+			case "Authorization":
 				k.judge(strings.Join(values, ""))
 			}
 		},
+		WroteHeaders: func() {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.free()
+		},
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			if k.held && info.Err != nil {
+				cancel(kimg.Errorf(kimg.ErrAuth, "", "the registry names an address at %s that is too long to see, before it is sent, that no login is", kimg.Quote(k.host)))
+			}
+			k.held = false
+		},
 	})
+}
+
+// hold keeps Go from sending the first part of a long header, which may be a part of a login, before the login was judged.
+func (k *keeper) hold() {
+	if ours, secure := k.at(); k.conn != nil && k.seen && (!ours || k.secure && !secure) {
+		k.held = k.conn.SetWriteDeadline(time.Unix(1, 0)) == nil
+	}
+}
+
+// free ends hold.
+func (k *keeper) free() {
+	if k.held {
+		k.held = k.conn.SetWriteDeadline(time.Time{}) != nil
+	}
+}
+
+// at tells whether the request under way goes to one of hosts, and through TLS.
+func (k *keeper) at() (ours, secure bool) {
+	_, secure = k.conn.(*tls.Conn)
+	return k.ours(k.host), secure
 }
 
 func (k *keeper) judge(login string) {
 	if k.conn == nil {
 		return
 	}
-	_, secure := k.conn.(*tls.Conn)
+	ours, secure := k.at()
 	scheme, _, _ := strings.Cut(login, " ")
 	basic := strings.EqualFold(scheme, "basic")
-	ours := k.ours(k.host)
 	if ours && (secure || !k.secure) {
-		k.basic, k.secure = k.basic || basic, k.secure || secure
+		k.seen, k.basic, k.secure = true, k.basic || basic, k.secure || secure
 		return
 	}
 	if !ours && basic && !k.basic { // a server for tokens
