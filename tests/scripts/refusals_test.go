@@ -253,7 +253,7 @@ func TestRefusesDamagedState(t *testing.T) {
 					t.Errorf("kimg %s changed:\n%s", line, d)
 				}
 			}
-			if r := l.kimg("check"); r.code != 1 || !strings.Contains(r.out, "c1:") || strings.Contains(r.out, "c2:") {
+			if r := l.kimg("check"); r.code != 1 || !strings.Contains(r.out, " c1:") || strings.Contains(r.out, " c2:") {
 				t.Errorf("check: exit %d\n%s", r.code, r.out)
 			}
 			for _, line := range []string{"ps", "inspect c2", "config --env A=1 c2", "commit c2 fine:1", "diff c1", "mount c1 -- true"} {
