@@ -181,12 +181,12 @@ func (s *Store) whereIs(d digest.Digest, said, known map[digest.Digest]string) (
 }
 
 // undoEdit brings back a list as it was before it was edited, unless somebody has changed it since.
-func (p *imagePut) undoEdit(id string) error {
+func (p *imagePut) undoEdit(img *storage.Image) error {
 	ours := [2][]byte{p.rec.list.Documents[instancesKey], p.rec.Manifest}
 	was := [2][]byte{p.before.Instances, p.before.Manifest}
 	var undo [2]bool
 	for i, key := range listKeys {
-		now, err := p.s.st.ImageBigData(id, key)
+		now, err := p.s.st.ImageBigData(img.ID, key)
 		if err != nil {
 			return err
 		}
@@ -197,12 +197,12 @@ func (p *imagePut) undoEdit(id string) error {
 	}
 	for i, key := range listKeys {
 		if undo[i] {
-			if err := p.s.st.SetImageBigData(id, key, was[i], manifest.Digest); err != nil {
+			if err := p.s.st.SetImageBigData(img.ID, key, was[i], manifest.Digest); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return p.restoreSigned(img)
 }
 
 // listKeys are what changes of a list, in the order in which it is written.

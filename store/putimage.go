@@ -84,7 +84,8 @@ type imageBefore struct {
 	Owners   map[string]string `json:"owners,omitempty"`   // name -> id of the image that had it before
 	Manifest []byte            `json:"manifest,omitempty"` // the image had before, when it is replaced
 
-	Instances []byte `json:"instances,omitempty"` // of a list that is edited
+	Instances []byte        `json:"instances,omitempty"` // of a list that is edited
+	Signed    *signedBefore `json:"signed,omitempty"`    // nil: its signatures stay as they are
 }
 
 // imagePut is one image record on its way into the store.
@@ -113,6 +114,9 @@ func (p *imagePut) prepare() error {
 	}
 	if old != nil {
 		p.before.Existed, p.before.Names = true, old.Names
+		if p.before.Signed, err = p.signedBefore(old); err != nil {
+			return err
+		}
 		if p.replacesManifest(old) {
 			p.before.Manifest, _ = p.s.st.ImageBigData(old.ID, storage.ImageDigestBigDataKey) // missing: nothing to restore
 		}
@@ -203,16 +207,25 @@ func (p *imagePut) record() error {
 	return err
 }
 
-func (p *imagePut) create() error {
-	md, err := manifest.Digest(p.rec.Manifest)
+// digest is the manifest's.
+func (p *imagePut) digest() (digest.Digest, error) {
+	d, err := manifest.Digest(p.rec.Manifest)
 	if err != nil {
-		return kimg.Errorf(kimg.ErrInvalid, "image "+p.rec.ID(), "manifest: %w", err)
+		err = kimg.Errorf(kimg.ErrInvalid, "image "+p.rec.ID(), "manifest: %w", err)
+	}
+	return d, err
+}
+
+func (p *imagePut) create() error {
+	md, err := p.digest()
+	if err != nil {
+		return err
 	}
 	o := storage.ImageOptions{CreationDate: p.rec.Created, Metadata: "{}"}
 	if p.rec.list != nil && !p.rec.edited() {
 		o.Metadata = listMetadata
 	}
-	signatures, metadata, err := p.rec.signed(o.Metadata, md)
+	signatures, metadata, err := p.rec.signed(signedBefore{Metadata: o.Metadata, Was: md}, md)
 	if err != nil {
 		return err
 	}
@@ -239,9 +252,9 @@ func (p *imagePut) amend() error {
 	if err != nil {
 		return err
 	}
-	md, err := manifest.Digest(p.rec.Manifest)
+	md, err := p.digest()
 	if err != nil {
-		return kimg.Errorf(kimg.ErrInvalid, "image "+id, "manifest: %w", err)
+		return err
 	}
 	set := func(key string, data []byte) error {
 		return p.s.st.SetImageBigData(id, key, data, manifest.Digest)
@@ -263,22 +276,17 @@ func (p *imagePut) amend() error {
 			return err
 		}
 	}
-	if !ok || current != md && p.replacesManifest(old) {
-		if err := set(storage.ImageDigestBigDataKey, p.rec.Manifest); err != nil {
-			return err
-		}
+	replaces := !ok || current != md && p.replacesManifest(old)
+	if replaces {
 		current = md
 	}
-	signatures, metadata, err := p.rec.signed(old.Metadata, current)
-	for key, data := range signatures {
-		if err == nil && old.BigDataDigests[key] != digest.FromBytes(data) {
-			err = set(key, data)
-		}
+	if err := p.sign(old, current, set); err != nil {
+		return err
 	}
-	if err == nil && metadata != old.Metadata {
-		err = p.s.st.SetMetadata(id, metadata)
+	if replaces {
+		return set(storage.ImageDigestBigDataKey, p.rec.Manifest)
 	}
-	return err
+	return nil
 }
 
 // undo brings back what was before. It may run after any part of do, more than once, and in another process.
@@ -299,11 +307,14 @@ func (p *imagePut) undo(context.Context) error {
 		}
 		errs = append(errs, p.giveBack(name, owner))
 	}
+	if p.before.Existed && !p.rec.edited() {
+		errs = append(errs, p.restoreSigned(img))
+	}
 	switch {
 	case !p.before.Existed:
 		errs = append(errs, p.s.forgetImage(id))
 	case p.rec.edited():
-		errs = append(errs, p.undoEdit(id))
+		errs = append(errs, p.undoEdit(img))
 	case len(p.before.Manifest) > 0:
 		errs = append(errs, p.restoreManifest(id))
 	}
