@@ -127,12 +127,15 @@ func (s *Store) Container(ctx context.Context, ref string) (*Container, error) {
 		return nil, wrap("containers", err)
 	}
 	var candidates []string
-	for _, c := range all {
-		if isHex(ref) && strings.HasPrefix(c.ID, ref) && termsOf(&c) == nil {
-			candidates = append(candidates, nameOrID(c.Names, c.ID))
+	for i := range all {
+		if c := &all[i]; isHex(ref) && strings.HasPrefix(c.ID, ref) && termsOf(c) == nil {
+			candidates, rec = append(candidates, nameOrID(c.Names, c.ID)), c
 		}
 	}
-	if len(candidates) > 1 {
+	switch {
+	case len(candidates) == 1: // the others that begin so are leases
+		return s.container(rec), nil
+	case len(candidates) > 1:
 		slices.SortFunc(candidates, cmp.Compare[string])
 		return nil, kimg.Errorf(kimg.ErrInvalid, kimg.Quote(ref), "means several containers: %s", kimg.Escape(strings.Join(candidates, ", "), 256))
 	}

@@ -41,6 +41,14 @@ func TestLease(t *testing.T) {
 			t.Errorf("%s: %+v, %v", ref, c, err)
 		}
 	}
+	// Nor does it make ambiguous how another container's ID begins.
+	like := i.ID[:20] + strings.Repeat("0", 44)
+	_, err = ts.Storage().CreateContainer(like, nil, "", "", "", nil)
+	must(t, err)
+	if c, err := ts.Container(ctx, i.ID[:20]); err != nil || c.ID != like {
+		t.Errorf("%+v, %v", c, err)
+	}
+	must(t, ts.Storage().DeleteContainer(like))
 	if problems, err := ts.Check(ctx); err != nil || len(problems) != 0 {
 		t.Errorf("%+v, %v", problems, err)
 	}
