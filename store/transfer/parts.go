@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 
@@ -33,32 +32,8 @@ type SectionSource interface {
 	Sections(ctx context.Context, blob digest.Digest, parts []Section) (io.ReadCloser, error)
 }
 
-// The annotations of a descriptor that say where in the blob table and record are: offset, length, and what for other formats.
-const (
-	tocPosition    = "io.github.containers.zstd-chunked.manifest-position"
-	recordPosition = "io.github.containers.zstd-chunked.tarsplit-position"
-)
-
-// Limits of table and record: in the blob, and unpacked.
-const (
-	maxPacked = 32 << 20
-	maxTable  = 128 << 20
-)
-
 // near is how many bytes between two parts are rather fetched than left out.
 const near = 4 << 10
-
-// tocEntry is what is needed of an entry of a table.
-type tocEntry struct {
-	Type      string        `json:"type"`
-	Name      string        `json:"name"`
-	Size      int64         `json:"size"`
-	Digest    digest.Digest `json:"digest"`
-	Offset    int64         `json:"offset"`
-	EndOffset int64         `json:"endOffset"`
-	ChunkSize int64         `json:"chunkSize"`
-	ChunkType string        `json:"chunkType"`
-}
 
 // part is a file of a layer, or some of it.
 type part struct {
@@ -113,58 +88,10 @@ func (p *pipeline) inParts(ctx context.Context, l Layer, e *Meter) (*store.Stage
 	return s, err
 }
 
-// readTable fetches the table and the record of a layer. The manifest has the digest of the table, and the table that of the record.
-func readTable(ctx context.Context, l Layer, e *Meter) ([]tocEntry, []byte, error) {
-	var toc, record Section
-	if _, err := fmt.Sscanf(l.Annotations[tocPosition], "%d:%d:", &toc.Offset, &toc.Length); err != nil {
-		return nil, nil, kimg.Errorf(kimg.ErrUnsupported, "", "%s: %w", tocPosition, err)
-	}
-	if _, err := fmt.Sscanf(l.Annotations[recordPosition], "%d:%d:", &record.Offset, &record.Length); err != nil {
-		return nil, nil, kimg.Errorf(kimg.ErrUnsupported, "", "%s: %w", recordPosition, err)
-	}
-	if size := uint64(l.Size); toc.Length > maxPacked || record.Length > maxPacked || toc.Length+record.Length > size/2 || record.Offset > size-record.Length ||
-		toc.Offset > record.Offset || toc.Offset+toc.Length > record.Offset {
-		return nil, nil, kimg.Errorf(kimg.ErrUnsupported, "", "a table of %d bytes and a record of %d are not where they should be, or too large", toc.Length, record.Length)
-	}
-	r, err := l.Sections(ctx, []Section{toc, record})
-	if err != nil {
-		return nil, nil, err
-	}
-	defer r.Close()
-	packed := make([]byte, toc.Length+record.Length)
-	if _, err := io.ReadFull(io.TeeReader(streamio.WithContext(ctx, r), e), packed); err != nil {
-		return nil, nil, err
-	}
-	if err := streamio.Check(packed[:toc.Length], l.TOC); err != nil {
-		return nil, nil, err
-	}
-	z, err := decoder(bytes.NewReader(packed[:toc.Length]))
-	if err != nil {
-		return nil, nil, err
-	}
-	defer z.Close()
-	var table struct {
-		Entries []tocEntry    `json:"entries"`
-		Record  digest.Digest `json:"tarSplitDigest"`
-	}
-	text, err := io.ReadAll(io.LimitReader(z, maxTable))
-	if err == nil {
-		err = json.Unmarshal(text, &table)
-	}
-	if err == nil {
-		err = streamio.Check(packed[toc.Length:], table.Record)
-	}
-	return table.Entries, packed[toc.Length:], err
-}
-
-func decoder(r io.Reader) (*zstd.Decoder, error) {
-	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(maxTable))
-}
-
 // sums are the files of a table that have content.
 func sums(table []tocEntry) (all []store.FileSum) {
 	for _, e := range table {
-		if e.Type == "reg" && e.Size > 0 {
+		if e.file() {
 			all = append(all, store.FileSum{Name: e.Name, Size: e.Size, Digest: e.Digest})
 		}
 	}
@@ -174,7 +101,7 @@ func sums(table []tocEntry) (all []store.FileSum) {
 // plan decides where each file comes from.
 func (t *parts) plan(ctx context.Context, table []tocEntry, alike *store.Alike) error {
 	for i, e := range table {
-		if e.Type != "reg" || e.Size <= 0 {
+		if !e.file() {
 			continue
 		}
 		if err := e.Digest.Validate(); err != nil {
@@ -262,11 +189,14 @@ func (t *parts) write(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	defer frames.Close()
-	for entries := tarsplit.NewJSONUnpacker(record); ; {
+	bounded := &io.LimitedReader{R: record}
+	for entries := json.NewDecoder(bounded); ; {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		e, err := entries.Next()
+		var e tarsplit.Entry
+		bounded.N = maxEntry // more
+		err := entries.Decode(&e)
 		switch {
 		case err == io.EOF:
 			return nil
