@@ -80,7 +80,17 @@ func (b *KeptBlob) FindRecipe(ctx context.Context, jobs int) error {
 }
 
 func (b *KeptBlob) is(d digest.Digest) error {
-	if got := b.Digest(); got != d {
+	got := b.Digest()
+	if a := d.Algorithm(); a != got.Algorithm() && d.Validate() == nil {
+		_, err := b.file.Seek(0, io.SeekStart)
+		if err == nil {
+			got, err = a.FromReader(b.file)
+		}
+		if err != nil {
+			return wrap("blob", err)
+		}
+	}
+	if got != d {
 		return kimg.Errorf(kimg.ErrIntegrity, kimg.Quote(d.String()), "blob-digest: the bytes have %s", got)
 	}
 	return nil

@@ -74,10 +74,17 @@ func TestKeepBlobs(t *testing.T) {
 	again := append(bytes.Clone(blob), gzipped(t, nil)...) // the same layer in another form
 	_, err = ts.keep(t, tar, again, digest.FromBytes(again), false, nil)
 	must(t, err)
+	other := digest.SHA512.FromBytes(blob) // as other tools may call it
+	_, err = ts.keep(t, tar, blob, other, false, nil)
+	must(t, err)
+	_, err = ts.keep(t, tar, again, other, false, nil)
+	if kimg.ClassOf(err) != kimg.ErrIntegrity {
+		t.Errorf("another blob: %v", err)
+	}
 	img, err := ts.PutImage(ctx, record(t, "x", id, []string{"x"}, digest.FromBytes(tar)))
 	must(t, err)
-	for _, want := range [][]byte{blob, again} {
-		r, err := img.Blob(ctx, digest.FromBytes(want), int64(len(want)))
+	for d, want := range map[digest.Digest][]byte{d: blob, digest.FromBytes(again): again, other: blob} {
+		r, err := img.Blob(ctx, d, int64(len(want)))
 		must(t, err)
 		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d bytes, %v", len(got), err)
