@@ -7,9 +7,9 @@ import (
 	"io"
 	"slices"
 
-	"github.com/containers/image/v5/pkg/compression"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/kimg/kimg/internal/chunked"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
@@ -56,7 +56,7 @@ func (c *oneCopy) copy(ctx context.Context, src *source, m *maker, o Options, co
 	config, size := digest.FromBytes(src.docs.config), int64(len(src.docs.config))
 	there, err := c.has(ctx, config, size)
 	if err == nil && !there {
-		_, _, err = c.put(ctx, config, size, bytes.NewReader(src.docs.config), nil)
+		_, _, err = c.put(ctx, config, size, func() io.ReadCloser { return io.NopCloser(bytes.NewReader(src.docs.config)) }, nil)
 	}
 	return err
 }
@@ -72,30 +72,26 @@ func (c *oneCopy) layer(ctx context.Context, m *maker, l *offer, co CopyOptions)
 	step := c.steps.layer(l.digest().String(), l.size())
 	defer func() { step.end(err) }()
 	if c.algo != layerdiff.ZstdChunked {
-		r := m.read(ctx, l)
-		defer r.Close()
-		_, _, err = c.put(ctx, l.digest(), l.size(), r, step)
+		_, _, err = c.put(ctx, l.digest(), l.size(), func() io.ReadCloser { return m.read(ctx, l) }, step)
 		return err
 	}
-	toc := map[string]string{}
-	r := streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error {
-		var level *int
-		if co.Level > 0 {
-			level = &co.Level
-		}
-		z, err := compression.CompressStreamWithMetadata(w, toc, compression.ZstdChunked, level)
-		if err != nil {
+	var toc map[string]string
+	open := func() io.ReadCloser {
+		toc = map[string]string{}
+		return streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error {
+			z, err := chunked.New(w, co.Level, toc)
+			if err != nil {
+				return err
+			}
+			err = m.write(ctx, l, z)
+			if cerr := z.Close(); err == nil { // also after an error: that ends its goroutines
+				err = cerr
+			}
 			return err
-		}
-		err = m.write(ctx, l, z)
-		if cerr := z.Close(); err == nil { // also after an error: that ends its goroutines
-			err = cerr
-		}
-		return err
-	})
-	defer r.Close()
+		})
+	}
 	blob := store.KnownBlob{DiffID: l.diffID, Algorithm: string(layerdiff.Zstd)}
-	if blob.Digest, blob.Size, err = c.put(ctx, "", -1, r, step); err == nil {
+	if blob.Digest, blob.Size, err = c.put(ctx, "", -1, open, step); err == nil {
 		l.blob, l.toc = blob, toc
 	}
 	return err

@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
+	"github.com/containers/image/v5/pkg/blobinfocache/none"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/regerror"
+	"github.com/kimg/kimg/internal/registry"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
 )
@@ -74,7 +74,7 @@ func (c *copies) first(ctx context.Context) (recipe, error) {
 	}
 	if best.takesFiles() {
 		best.steps.begin(StepLayers)
-		if err := best.open(ctx, c.co); err != nil {
+		if err := best.open(ctx, c.maker, c.co); err != nil {
 			best.steps.end(err)
 			return recipe{}, best.named(err)
 		}
@@ -128,25 +128,17 @@ func (c *copies) stage(ctx context.Context, src *source) error {
 
 // named names the destination in a failure.
 func (c *oneCopy) named(err error) error {
-	if c.dest.Transport().Name() == transportDocker {
-		err = regerror.Classify(err)
-	}
 	return kimg.Wrap(label(c.dest), err)
 }
 
-// idle is how long a registry may be silent (failure model, limits).
-const idle = time.Minute
-
 // open opens the place, once.
-func (c *oneCopy) open(ctx context.Context, co CopyOptions) (err error) {
+func (c *oneCopy) open(ctx context.Context, m *maker, co CopyOptions) (err error) {
 	if c.to != nil || c.remote != nil {
 		return nil
 	}
 	if c.dest.Transport().Name() == transportDocker {
-		c.patience = regerror.Patience{Idle: idle, Hosts: regerror.Hosts(co.System, c.dest.DockerReference())}
-		c.remote, err = regerror.Open(ctx, c.patience, func(ctx context.Context) (types.ImageDestination, error) {
-			return c.dest.NewImageDestination(ctx, co.System)
-		})
+		patience := registry.Patient(co.Retries, co.RetryPause, co.IdleTimeout, m.o.Logger)
+		c.remote, err = registry.Create(ctx, c.dest, co.System, patience, none.NoCache)
 	} else {
 		c.to, err = c.local(ctx, c.dest.Transport().Name(), co.NoSync)
 	}
@@ -157,7 +149,7 @@ func (c *oneCopy) open(ctx context.Context, co CopyOptions) (err error) {
 }
 
 func (c *oneCopy) stage(ctx context.Context, src *source, m *maker, o Options, co CopyOptions) error {
-	if err := c.open(ctx, co); err != nil {
+	if err := c.open(ctx, m, co); err != nil {
 		return err
 	}
 	err := c.copy(ctx, src, m, o, co)

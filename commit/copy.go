@@ -22,6 +22,10 @@ type CopyOptions struct {
 	Level       int  // of the compression, as [layerdiff.CheckLevel] says; 0 is the algorithm's default
 	NoSync      bool // does not wait until the destinations are on disk
 
+	Retries     int           // how often a registry that fails for a while is asked again; 0: 3 times; negative: never
+	RetryPause  time.Duration // before the first; 0: 1 s. Each is twice as long as the one before
+	IdleTimeout time.Duration // a registry that is silent for so long has failed; 0: 60 s
+
 	// System is handed to the image library where it speaks to a registry: credentials, certificates; nil: defaults. Its compression
 	// members mean nothing here.
 	System *types.SystemContext

@@ -19,6 +19,7 @@ import (
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/layerdiff"
+	"github.com/kimg/kimg/tests/faults"
 )
 
 func references(t *testing.T, list ...string) []types.ImageReference {
@@ -69,11 +70,12 @@ func TestCopyEverywhereOrNowhere(t *testing.T) {
 	if _, err := commit.Copy(t.Context(), s, c.ID, other, commit.Options{}, commit.CopyOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	r, addr := newRegistry(t)
+	r := &faults.Registry{Fault: &faults.Fault{Kind: "publish", Do: faults.Status(500, "")}}
+	addr := serve(t, r)
 	dests := references(t, "docker://"+addr+"/x:1", "oci:"+dir+"/layout:a", "oci:"+dir+"/layout:b", "oci:"+dir+"/new", "dir:"+dir+"/dir",
 		"oci-archive:"+dir+"/o.tar", "docker-archive:"+dir+"/d.tar:x:1")
 	o := commit.Options{Created: &day, Names: []string{"app"}}
-	co := commit.CopyOptions{System: &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}}
+	co := commit.CopyOptions{Retries: -1, System: &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}}
 	before := names(t, dir)
 	for _, remove := range []bool{false, true} {
 		o.Remove = remove
@@ -91,13 +93,13 @@ func TestCopyEverywhereOrNowhere(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	r.manifests = true
+	r.Fault = nil
 	made, err := commit.Copy(t.Context(), s, c.ID, dests, o, co)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.puts != 1 || len(r.blobs) != 2 || len(made.Copies) != len(dests) || !made.Removed {
-		t.Errorf("%d manifests, %d blobs, %+v", r.puts, len(r.blobs), made)
+	if len(r.Names()) != 1 || count(r.Asked(), "put") != 2 || len(made.Copies) != len(dests) || !made.Removed {
+		t.Errorf("%v, %+v", r.Names(), made)
 	}
 	if img, err := s.Resolve(t.Context(), "app", nil); err != nil || img.ID != made.ImageID {
 		t.Error(err)
@@ -117,16 +119,16 @@ func TestSecondPushSendsNothing(t *testing.T) {
 	s := newStore(t)
 	c := container(t, s, nil)
 	edit(t, c, func(root string) { write(t, root, "f", strings.Repeat("hello ", 10000)) })
-	r, addr := newRegistry(t)
-	r.manifests = true
+	r := &faults.Registry{}
+	addr := serve(t, r)
 	co := commit.CopyOptions{System: &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}}
 	o := commit.Options{Created: &day, Names: []string{"app"}}
-	for i, want := range []int{2, 2} {
+	for i, want := range []int{2, 0} {
 		if _, err := commit.Copy(t.Context(), s, c.ID, references(t, fmt.Sprintf("docker://%s/x:%d", addr, i)), o, co); err != nil {
 			t.Fatal(err)
 		}
-		if len(r.uploads) != want || r.puts != i+1 {
-			t.Errorf("%d uploads and %d manifests after %d pushes", len(r.uploads), r.puts, i+1)
+		if asked := r.Asked(); count(asked, "post") != want || count(asked, "publish") != 1 {
+			t.Errorf("push %d: %+v", i+1, asked)
 		}
 	}
 }
@@ -164,13 +166,12 @@ func TestCopyFailsHalfWay(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Unmount(tiny, 0) })
 	write(t, tiny, "keep", "x")
 	before := names(t, dir)
-	reg, addr := newRegistry(t)
-	reg.breaks = true
+	addr := serve(t, &faults.Registry{Fault: &faults.Fault{Kind: "patch", Do: cut}})
 	sys := &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}
 	for _, last := range []string{"docker://" + addr + "/x:1", "oci:" + tiny + "/l", "dir:" + tiny + "/d", "oci-archive:" + tiny + "/o", "docker-archive:" + tiny + "/a", "cancelled", "changed"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		o := commit.Options{Names: []string{"app"}, Remove: true}
-		co := commit.CopyOptions{System: sys}
+		co := commit.CopyOptions{System: sys, Retries: -1}
 		class, named := kimg.ErrNoSpace, last
 		list := []string{"oci:" + dir + "/first", last}
 		switch last {

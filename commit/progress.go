@@ -143,20 +143,40 @@ func (s *steps) move(to func(int64) int64) {
 	}
 }
 
-// count returns a reader whose bytes are those of the step, and of a layer, which may be nil.
-func (s *steps) count(r io.Reader, l *layerStep) io.Reader {
-	return &counted{r, s, l}
-}
-
+// counted is a reader whose bytes are those of a step, and of a layer, which may be nil.
 type counted struct {
 	io.Reader
 	steps *steps
 	layer *layerStep
+
+	mu    sync.Mutex // a connection may still read what is sent again
+	n     int
+	stale bool
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stale {
+		c.n += n
+		c.moved(n)
+	}
+	return n, err
+}
+
+// forget takes back what was counted: it is read again. c may be nil.
+func (c *counted) forget() {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stale = true
+	c.moved(-c.n)
+}
+
+func (c *counted) moved(n int) {
 	c.steps.move(func(before int64) int64 { return before + int64(n) })
 	c.layer.moved(n)
-	return n, err
 }

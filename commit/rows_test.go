@@ -24,6 +24,7 @@ import (
 	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/layerdiff"
 	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/tests/faults"
 )
 
 // documents are the manifest and the configuration of an image of the store.
@@ -228,8 +229,7 @@ func TestReferenceOptions(t *testing.T) {
 func TestReferenceGoesAnywhere(t *testing.T) {
 	s, dir := newStore(t), t.TempDir()
 	c := twoLayers(t, s)
-	reg, addr := newRegistry(t)
-	reg.manifests = true
+	addr := serve(t, &faults.Registry{})
 	refs := references(t, "oci:"+dir+"/oci:t", "oci-archive:"+dir+"/o.tar:t", "dir:"+dir+"/dir", "docker-archive:"+dir+"/d.tar:localhost/x:1", "docker://"+addr+"/x:1")
 	stored, err := imagestorage.Transport.ParseStoreReference(s.Storage(), "localhost/copied:1")
 	if err != nil {
@@ -249,12 +249,6 @@ func TestReferenceGoesAnywhere(t *testing.T) {
 		name := dest.Transport().Name()
 		if _, err := copy.Image(t.Context(), policy, dest, ref, &copy.Options{DestinationCtx: sys, SourceCtx: sys}); err != nil {
 			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		if name == "docker" { // which serves nothing
-			if len(reg.blobs) != 3 || reg.puts != 1 {
-				t.Errorf("%d blobs, %d manifests", len(reg.blobs), reg.puts)
-			}
 			continue
 		}
 		img, err := dest.NewImage(t.Context(), sys)

@@ -5,12 +5,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/containers/image/v5/pkg/blobinfocache/none"
-	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/kimg/kimg/internal/regerror"
-	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/internal/registry"
 )
 
 // destination is a place in the file system: the image appears when it is committed, and until Close that can be undone.
@@ -27,8 +24,7 @@ type destination interface {
 // staged is what one place holds before anything is published there: blobs, and the manifest to come. One of to and remote is there.
 type staged struct {
 	to       destination
-	remote   types.ImageDestination
-	patience regerror.Patience // with it
+	remote   *registry.Destination
 	steps    *steps
 	manifest []byte
 }
@@ -38,28 +34,27 @@ func (s *staged) has(ctx context.Context, d digest.Digest, size int64) (there bo
 	if s.to != nil {
 		return s.to.Has(ctx, d, size)
 	}
-	err = s.patience.Ask(ctx, func(ctx context.Context) (err error) {
-		there, _, err = s.remote.TryReusingBlob(ctx, types.BlobInfo{Digest: d, Size: size}, none.NoCache, false)
-		return err
-	})
-	return there, err
+	return s.remote.Has(ctx, d, size)
 }
 
-// put puts a blob at the place, and checks it. Without a digest it is whatever comes, and size is -1. The layer may be nil.
-func (s *staged) put(ctx context.Context, d digest.Digest, size int64, r io.Reader, layer *layerStep) (digest.Digest, int64, error) {
-	r = s.steps.count(r, layer)
+// put puts a blob at the place, and checks it. Without a digest it is whatever comes, and size is -1. A registry that fails for a while gets
+// it again, opened anew. The layer may be nil.
+func (s *staged) put(ctx context.Context, d digest.Digest, size int64, open func() io.ReadCloser, layer *layerStep) (is digest.Digest, came int64, err error) {
+	var before *counted
+	once := func(to func(context.Context, digest.Digest, int64, io.Reader) (digest.Digest, int64, error)) error {
+		before.forget()
+		r := open()
+		defer r.Close()
+		before = &counted{Reader: r, steps: s.steps, layer: layer}
+		is, came, err = to(ctx, d, size, before)
+		return err
+	}
 	if s.to != nil {
-		return s.to.Put(ctx, d, size, r)
+		err = once(s.to.Put)
+	} else {
+		err = s.remote.Resend(ctx, func() error { return once(s.remote.Put) })
 	}
-	if d != "" {
-		v, err := streamio.NewVerifier(r, size, d)
-		if err != nil {
-			return "", 0, err
-		}
-		r = v
-	}
-	info, err := s.patience.Send(ctx, s.remote, r, types.BlobInfo{Digest: d, Size: size}, none.NoCache)
-	return info.Digest, info.Size, regerror.Classify(err)
+	return is, came, err
 }
 
 // publish makes the image appear.
@@ -67,11 +62,9 @@ func (s *staged) publish(ctx context.Context, mediaType string) error {
 	if s.to != nil {
 		return s.to.Commit(ctx, s.manifest, mediaType)
 	}
-	return s.patience.Ask(ctx, func(ctx context.Context) error {
-		err := s.remote.PutManifest(ctx, s.manifest, nil)
-		if err == nil {
-			err = s.remote.Commit(ctx, nil)
-		}
-		return err
-	})
+	err := s.remote.PutManifest(ctx, "", s.manifest)
+	if err == nil {
+		err = (*s.remote.Now()).Commit(ctx, nil)
+	}
+	return err
 }

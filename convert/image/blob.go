@@ -7,10 +7,10 @@ import (
 	"errors"
 	"io"
 
-	libcompression "github.com/containers/image/v5/pkg/compression"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/chunked"
 	"github.com/kimg/kimg/internal/compression"
 	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/layerdiff"
@@ -83,7 +83,7 @@ func (c *Converter) move(ctx context.Context, b blob, dst Destination, in shape)
 		}
 	}
 	var m moved
-	err = c.again(ctx, func() (err error) {
+	err = c.patience().Resend(ctx, func() (err error) {
 		m, err = c.read(ctx, b, r, dst, in)
 		return err
 	})
@@ -235,11 +235,7 @@ func (p *pass) compressor(w io.Writer) (io.WriteCloser, error) {
 		return layerdiff.Compress(w, p.algo, p.level, p.jobs)
 	}
 	p.toc = map[string]string{}
-	level := &p.level
-	if p.level == 0 {
-		level = nil
-	}
-	return libcompression.CompressStreamWithMetadata(w, p.toc, libcompression.ZstdChunked, level)
+	return chunked.New(w, p.level, p.toc)
 }
 
 // unpack writes the plain form of a blob, and reads the blob to its end.

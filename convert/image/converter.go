@@ -1,7 +1,6 @@
 package image
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -10,7 +9,7 @@ import (
 	"github.com/containers/image/v5/pkg/blobinfocache/memory"
 	"github.com/containers/image/v5/types"
 
-	"github.com/kimg/kimg/internal/regerror"
+	"github.com/kimg/kimg/internal/registry"
 	"github.com/kimg/kimg/store"
 	"github.com/kimg/kimg/store/layout"
 	"github.com/kimg/kimg/store/transfer"
@@ -38,18 +37,14 @@ func New(o Options) *Converter {
 	return &Converter{o: o, memo: newMemo(), seen: memory.New(), policy: policy{sys: o.Sys}, slots: make(chan struct{}, o.jobs())}
 }
 
-// at is what a registry gets that a reference leads to.
-func (c *Converter) at(ref types.ImageReference, sys *types.SystemContext) regerror.Patience {
-	p := c.patience()
-	p.Hosts = regerror.Hosts(sys, ref.DockerReference())
-	return p
+// at is what a registry gets that a reference leads to, with the logins of sources.
+func (c *Converter) at(ref types.ImageReference) registry.Patience {
+	return c.patience().For(c.o.Sys, ref.DockerReference())
 }
 
 // patience is what registries get.
-func (c *Converter) patience() regerror.Patience {
-	return regerror.Patience{
-		Retries: max(cmp.Or(c.o.Retries, 3), 0), Pause: cmp.Or(c.o.RetryPause, time.Second), Idle: cmp.Or(c.o.IdleTimeout, time.Minute), Logger: c.o.Logger,
-	}
+func (c *Converter) patience() registry.Patience {
+	return registry.Patient(c.o.Retries, c.o.RetryPause, c.o.IdleTimeout, c.o.Logger)
 }
 
 // Close forgets what was learnt.

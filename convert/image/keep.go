@@ -121,7 +121,7 @@ func (j *job) carry(ctx context.Context, b blob) error {
 			return err
 		}
 	}
-	return j.again(ctx, func() (err error) {
+	return j.patience().Resend(ctx, func() (err error) {
 		told := j.moving(b)
 		defer func() { told.End(err) }()
 		body, size, err := b.open(ctx)
@@ -143,21 +143,6 @@ func (j *job) carry(ctx context.Context, b blob) error {
 		})
 		return kimg.Wrap(b.digest.String(), err)
 	})
-}
-
-// again sends a blob again, from its beginning, while the registry fails in the middle.
-func (c *Converter) again(ctx context.Context, do func() error) error {
-	p := c.patience()
-	p.Limited = true
-	for n := 0; ; n++ {
-		err := do()
-		if n >= p.Retries || !pushed(err) || !p.Passing(err) || ctx.Err() != nil {
-			return err
-		}
-		if err := p.Wait(ctx, n, err); err != nil {
-			return err
-		}
-	}
 }
 
 // unchanged tells whether every image of an index stayed what it was.

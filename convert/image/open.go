@@ -32,7 +32,7 @@ func (c *Converter) openSource(ctx context.Context, ref types.ImageReference, te
 	case transportDockerArchive:
 		src, err = archive.OpenDocker(ctx, path, name, archive.Options{TempDir: temp})
 	case transportDocker:
-		src, err = openRegistry(ctx, ref, c.o.Sys, c.at(ref, c.o.Sys))
+		src, err = c.openRemote(ctx, ref)
 	case transportStore:
 		return c.openStored(ctx, ref.StringWithinTransport())
 	default:

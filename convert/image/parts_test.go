@@ -28,8 +28,8 @@ import (
 	"github.com/kimg/kimg/tests/faults"
 )
 
-// chunked puts an image of one zstd:chunked layer into a registry: 200 files of 8 KiB and a FIFO, of which one file is as seed says.
-func chunked(t *testing.T, s *faults.Registry, tag string, seed uint64, lie bool) (plain []byte, blob int) {
+// putChunked puts an image of one zstd:chunked layer into a registry: 200 files of 8 KiB and a FIFO, of which one file is as seed says.
+func putChunked(t *testing.T, s *faults.Registry, tag string, seed uint64, lie bool) (plain []byte, blob int) {
 	t.Helper()
 	var layer, packed bytes.Buffer
 	w := tar.NewWriter(&layer)
@@ -157,8 +157,8 @@ func TestPartialPull(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			all = &faults.Registry{}
-			chunked(t, all, "1", 1, false)
-			want, size := chunked(t, all, "2", 2, c.lie)
+			putChunked(t, all, "1", 1, false)
+			want, size := putChunked(t, all, "2", 2, c.lie)
 			server := &bent{Handler: all}
 			h := httptest.NewServer(server)
 			h.Config.ErrorLog = nil

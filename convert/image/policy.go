@@ -98,8 +98,8 @@ func (c *Converter) judge(ctx context.Context, ref types.ImageReference, src Sou
 	switch from := src.(type) {
 	case *stored:
 		return nil
-	case *registry: // the library's own source knows every kind of signature
-		return from.ask(ctx, func(ctx context.Context, src types.ImageSource) error {
+	case *remoteSource: // the library's own source knows every kind of signature
+		return from.Ask(ctx, func(ctx context.Context, src types.ImageSource) error {
 			return c.policy.allow(ctx, image.UnparsedInstance(src, instance))
 		})
 	}

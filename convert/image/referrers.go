@@ -101,7 +101,7 @@ func (j *job) findAbout(ctx context.Context, images []digest.Digest) ([]about, e
 	if from, ok := j.from.(*stored); ok {
 		return from.about(ctx, images)
 	}
-	from, ok := j.from.(*registry)
+	from, ok := j.from.(*remoteSource)
 	if !ok || len(images) == 0 {
 		return nil, nil
 	}
@@ -130,7 +130,7 @@ func (j *job) findAbout(ctx context.Context, images []digest.Digest) ([]about, e
 // finder looks for what is about an image in a registry.
 type finder struct {
 	*job
-	from   *registry
+	from   *remoteSource
 	client *referrers.Client
 	seen   map[digest.Digest]bool // manifests; also keeps it from going round in circles
 	all    []about
@@ -259,7 +259,7 @@ func (c *Converter) tag(ctx context.Context, of types.ImageReference, tag string
 	if err != nil {
 		return nil, err
 	}
-	src, err := openRegistry(ctx, ref, c.o.Sys, c.at(ref, c.o.Sys))
+	src, err := c.openRemote(ctx, ref)
 	if err != nil {
 		if kimg.ClassOf(err) == kimg.ErrNotFound {
 			err = nil

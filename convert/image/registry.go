@@ -10,38 +10,36 @@ import (
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/kimg/kimg/internal/regerror"
+	"github.com/kimg/kimg/internal/registry"
 	"github.com/kimg/kimg/internal/strict"
 )
 
-// registry is an image of a registry as a Source. containers/image speaks to it; what fails as registries do is tried again.
-type registry struct {
-	session[types.ImageSource]
+// remoteSource is an image of a registry as a Source.
+type remoteSource struct {
+	*registry.Session[types.ImageSource]
 
 	probe  sync.Once
 	ranges bool // it gives parts of blobs; known after it was asked
 }
 
-func openRegistry(ctx context.Context, ref types.ImageReference, sys *types.SystemContext, p regerror.Patience) (*registry, error) {
-	r := &registry{session: session[types.ImageSource]{Patience: p, dial: func(ctx context.Context) (types.ImageSource, error) {
-		return ref.NewImageSource(ctx, sys)
-	}}}
-	return r, r.begin(ctx)
+func (c *Converter) openRemote(ctx context.Context, ref types.ImageReference) (*remoteSource, error) {
+	s, err := registry.Begin(ctx, c.at(ref), func(ctx context.Context) (types.ImageSource, error) { return ref.NewImageSource(ctx, c.o.Sys) })
+	return &remoteSource{Session: s}, err
 }
 
 // Close implements Source.
-func (r *registry) Close() error { return (*r.now()).Close() }
+func (r *remoteSource) Close() error { return (*r.Now()).Close() }
 
 // Manifest implements Source. What a reference by digest leads to is checked against the digest.
-func (r *registry) Manifest(ctx context.Context) ([]byte, error) { return r.manifest(ctx, nil) }
+func (r *remoteSource) Manifest(ctx context.Context) ([]byte, error) { return r.manifest(ctx, nil) }
 
 // ManifestByDigest implements Source.
-func (r *registry) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte, error) {
+func (r *remoteSource) ManifestByDigest(ctx context.Context, d digest.Digest) ([]byte, error) {
 	return r.manifest(ctx, &d)
 }
 
-func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte, err error) {
-	err = r.ask(ctx, func(ctx context.Context, src types.ImageSource) (err error) {
+func (r *remoteSource) manifest(ctx context.Context, d *digest.Digest) (data []byte, err error) {
+	err = r.Ask(ctx, func(ctx context.Context, src types.ImageSource) (err error) {
 		data, _, err = image.UnparsedInstance(src, d).Manifest(ctx)
 		return err
 	})
@@ -52,8 +50,8 @@ func (r *registry) manifest(ctx context.Context, d *digest.Digest) (data []byte,
 }
 
 // Signatures implements signedSource: those that the registry has, or that lie where registries.d says.
-func (r *registry) Signatures(ctx context.Context, instance digest.Digest) (all [][]byte, err error) {
-	err = r.ask(ctx, func(ctx context.Context, src types.ImageSource) error {
+func (r *remoteSource) Signatures(ctx context.Context, instance digest.Digest) (all [][]byte, err error) {
+	err = r.Ask(ctx, func(ctx context.Context, src types.ImageSource) error {
 		signatures, err := image.UnparsedInstance(src, optional(instance)).UntrustedSignatures(ctx)
 		if err == nil {
 			all, err = signatureFiles(signatures)
@@ -64,18 +62,18 @@ func (r *registry) Signatures(ctx context.Context, instance digest.Digest) (all 
 }
 
 // Blob implements Source.
-func (r *registry) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
-	b := &remote{from: r, ctx: ctx, digest: d}
+func (r *remoteSource) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
+	b := &remoteBlob{from: r, ctx: ctx, digest: d}
 	if err := r.Retry(ctx, b.open); err != nil {
 		return nil, 0, err
 	}
 	return b, b.size, nil
 }
 
-// remote is the body of a blob. One that ends early or stands still is asked for again, from where it was; what the library
+// remoteBlob is the body of a blob. One that ends early or stands still is asked for again, from where it was; what the library
 // resumes by itself (by Range, once, and after every MiB) is not seen here. Its errors are those of the network.
-type remote struct {
-	from     *registry
+type remoteBlob struct {
+	from     *remoteSource
 	ctx      context.Context
 	digest   digest.Digest
 	body     io.ReadCloser
@@ -88,9 +86,9 @@ type remote struct {
 }
 
 // open asks for the blob and skips what was read.
-func (r *remote) open() error {
+func (r *remoteBlob) open() error {
 	r.watched, r.alive, r.stop = r.from.Watch(r.ctx)
-	at := r.from.now()
+	at := r.from.Now()
 	body, size, err := (*at).GetBlob(r.watched, types.BlobInfo{Digest: r.digest, Size: -1}, none.NoCache)
 	if err == nil {
 		r.body, r.size = body, size
@@ -104,13 +102,13 @@ func (r *remote) open() error {
 			_ = body.Close() // only read from
 		}
 	}
-	if err = r.from.judge(r.ctx, at, regerror.Because(r.watched, err)); err != nil {
+	if err = r.from.Judge(r.ctx, at, registry.Because(r.watched, err)); err != nil {
 		r.stop()
 	}
 	return err
 }
 
-func (r *remote) Read(p []byte) (int, error) {
+func (r *remoteBlob) Read(p []byte) (int, error) {
 	for {
 		err := r.err
 		if err == nil {
@@ -129,7 +127,7 @@ func (r *remote) Read(p []byte) (int, error) {
 		if err == nil || err == io.EOF {
 			return 0, err
 		}
-		err = regerror.Classify(regerror.Because(r.watched, err))
+		err = registry.Classify(registry.Because(r.watched, err))
 		if r.err = err; r.tries >= r.from.Retries || !r.from.Passing(err) || r.ctx.Err() != nil {
 			return 0, err
 		}
@@ -137,13 +135,13 @@ func (r *remote) Read(p []byte) (int, error) {
 		if err = r.from.Wait(r.ctx, r.tries, err); err != nil {
 			return 0, err
 		}
-		if r.tries++; regerror.Classify(r.open()) == nil {
+		if r.tries++; registry.Classify(r.open()) == nil {
 			r.err = nil
 		}
 	}
 }
 
-func (r *remote) Close() error {
+func (r *remoteBlob) Close() error {
 	r.stop()
 	return r.body.Close()
 }

@@ -3,7 +3,6 @@ package image
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"reflect"
 
@@ -14,32 +13,24 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/regerror"
-	"github.com/kimg/kimg/internal/streamio"
+	"github.com/kimg/kimg/internal/registry"
 )
 
-// remoteDestination is a registry as a Destination. Blobs that were sent stay there when nothing is committed, named by nobody, and the
-// registry collects them.
+// remoteDestination is a registry as a Destination.
 type remoteDestination struct {
-	session[types.ImageDestination]
+	*registry.Destination
 	ref  types.ImageReference
 	sys  *types.SystemContext
-	seen types.BlobInfoCache // where else on this registry blobs are
-	also []string            // tags
+	also []string // tags
 
 	before, after []signing // the manifest is published
 }
 
 func (c *Converter) createRemote(ctx context.Context, ref types.ImageReference) (*remoteDestination, error) {
-	d := &remoteDestination{ref: ref, sys: cmp.Or(c.o.DestinationSys, c.o.Sys), seen: c.seen, also: c.o.AdditionalTags}
-	d.Patience = c.at(ref, d.sys)
-	d.Limited = true
-	d.dial = func(ctx context.Context) (types.ImageDestination, error) { return ref.NewImageDestination(ctx, d.sys) }
-	return d, d.begin(ctx)
+	sys := cmp.Or(c.o.DestinationSys, c.o.Sys)
+	to, err := registry.Create(ctx, ref, sys, c.patience(), c.seen)
+	return &remoteDestination{Destination: to, ref: ref, sys: sys, also: c.o.AdditionalTags}, err
 }
-
-// Close implements Destination.
-func (d *remoteDestination) Close() error { return (*d.now()).Close() }
 
 // near notes that a blob is in another repository, which may be one of the same registry: it is mounted and not sent.
 func (d *remoteDestination) near(src types.ImageReference, blob digest.Digest) {
@@ -49,67 +40,36 @@ func (d *remoteDestination) near(src types.ImageReference, blob digest.Digest) {
 	name := src.DockerReference()
 	// The library mounts only what it knows a compression of, and takes that from its own copies only. Any will do: blobs are used as they
 	// are here. The type of the note is internal to it.
-	if note := reflect.ValueOf(d.seen).MethodByName("RecordDigestCompressorData"); note.IsValid() && note.Type().NumIn() == 2 {
+	if note := reflect.ValueOf(d.Seen).MethodByName("RecordDigestCompressorData"); note.IsValid() && note.Type().NumIn() == 2 {
 		data := reflect.New(note.Type().In(1)).Elem()
 		if data.Kind() == reflect.Struct && data.FieldByName("BaseVariantCompressor").Kind() == reflect.String {
 			data.FieldByName("BaseVariantCompressor").SetString("uncompressed")
 			note.Call([]reflect.Value{reflect.ValueOf(blob), data})
 		}
 	}
-	d.seen.RecordKnownLocation(src.Transport(), types.BICTransportScope{Opaque: reference.Domain(name)}, blob, types.BICLocationReference{Opaque: name.Name()})
+	d.Seen.RecordKnownLocation(src.Transport(), types.BICTransportScope{Opaque: reference.Domain(name)}, blob, types.BICLocationReference{Opaque: name.Name()})
 }
 
 // Has implements Destination.
-func (d *remoteDestination) Has(ctx context.Context, blob digest.Digest, size int64) (there bool, err error) {
-	err = d.ask(ctx, func(ctx context.Context, to types.ImageDestination) (err error) {
-		var info types.BlobInfo
-		there, info, err = to.TryReusingBlob(ctx, types.BlobInfo{Digest: blob, Size: size}, d.seen, false)
-		if err == nil && there && size >= 0 && info.Size >= 0 && info.Size != size {
-			err = kimg.Errorf(kimg.ErrIntegrity, blob.String(), "size: the registry has %d bytes, the manifest says %d", info.Size, size)
-		}
-		return err
-	})
+func (d *remoteDestination) Has(ctx context.Context, blob digest.Digest, size int64) (bool, error) {
+	there, err := d.Destination.Has(ctx, blob, size)
 	return there, kimg.Wrap(label(d.ref), err)
-}
-
-// pushError is a failure of the registry while a blob was sent.
-type pushError struct{ error }
-
-func (e pushError) Unwrap() error { return e.error }
-
-func pushed(err error) bool {
-	var p pushError
-	return errors.As(err, &p)
 }
 
 // Put implements Destination.
 func (d *remoteDestination) Put(ctx context.Context, blob digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
-	if blob != "" {
-		v, err := streamio.NewVerifier(r, size, blob)
-		if err != nil {
-			return "", 0, err
-		}
-		r = v
-	}
-	at := d.now()
-	info, err := d.Send(ctx, *at, r, types.BlobInfo{Digest: blob, Size: size}, d.seen)
-	if err = regerror.Classify(d.judge(ctx, at, err)); err != nil {
-		return "", 0, pushError{kimg.Wrap(label(d.ref), err)}
-	}
-	return info.Digest, info.Size, nil
+	blob, size, err := d.Destination.Put(ctx, blob, size, r)
+	return blob, size, kimg.Wrap(label(d.ref), err)
 }
 
 // PutManifest implements indexDestination.
 func (d *remoteDestination) PutManifest(ctx context.Context, instance digest.Digest, manifest []byte) error {
-	err := d.ask(ctx, func(ctx context.Context, to types.ImageDestination) error {
-		return to.PutManifest(ctx, manifest, &instance)
-	})
-	return kimg.Wrap(label(d.ref), err)
+	return kimg.Wrap(label(d.ref), d.Destination.PutManifest(ctx, instance, manifest))
 }
 
 // PutSignatures implements signedDestination.
 func (d *remoteDestination) PutSignatures(ctx context.Context, instance digest.Digest, files [][]byte) error {
-	if err := d.ask(ctx, func(ctx context.Context, to types.ImageDestination) error { return to.SupportsSignatures(ctx) }); err != nil {
+	if err := d.Ask(ctx, func(ctx context.Context, to types.ImageDestination) error { return to.SupportsSignatures(ctx) }); err != nil {
 		return err
 	}
 	var simple, cosign [][]byte
@@ -155,13 +115,13 @@ func (d *remoteDestination) Commit(ctx context.Context, manifest []byte, _ strin
 	sign := func(all []signing) {
 		for _, put := range all {
 			if err == nil {
-				err = d.ask(ctx, func(ctx context.Context, to types.ImageDestination) error { return put(ctx, to, id) })
+				err = d.Ask(ctx, func(ctx context.Context, to types.ImageDestination) error { return put(ctx, to, id) })
 			}
 		}
 	}
 	sign(d.before)
 	if err == nil {
-		err = d.ask(ctx, func(ctx context.Context, to types.ImageDestination) error { return to.PutManifest(ctx, manifest, nil) })
+		err = d.Destination.PutManifest(ctx, "", manifest)
 	}
 	for _, tag := range d.also {
 		if err == nil {
@@ -170,7 +130,7 @@ func (d *remoteDestination) Commit(ctx context.Context, manifest []byte, _ strin
 	}
 	sign(d.after)
 	if err == nil {
-		err = (*d.now()).Commit(ctx, image.UnparsedInstance(nothing{ref: d.ref}, nil))
+		err = (*d.Now()).Commit(ctx, image.UnparsedInstance(nothing{ref: d.ref}, nil))
 	}
 	return err
 }
@@ -181,7 +141,7 @@ func (d *remoteDestination) name(ctx context.Context, manifest []byte, tag strin
 	if err != nil {
 		return err
 	}
-	return kimg.Wrap(tag, d.Ask(ctx, func(ctx context.Context) error {
+	return kimg.Wrap(tag, d.Patience.Ask(ctx, func(ctx context.Context) error {
 		to, err := ref.NewImageDestination(ctx, d.sys)
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
-	"github.com/kimg/kimg/internal/regerror"
+	"github.com/kimg/kimg/internal/registry"
 )
 
 // Documents are what an image is, without its layers.
@@ -84,6 +84,6 @@ func remotely[T any](ctx context.Context, c *Converter, ref types.ImageReference
 		var none T
 		return none, kimg.Errorf(kimg.ErrUnsupported, label(ref), "not in a registry")
 	}
-	got, err := regerror.Open(ctx, c.at(ref, c.o.Sys), do)
+	got, err := registry.Open(ctx, c.at(ref), do)
 	return got, kimg.Wrap(label(ref), err)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/internal/regerror"
+	"github.com/kimg/kimg/internal/registry"
 	"github.com/kimg/kimg/store/transfer"
 )
 
@@ -19,7 +19,7 @@ const atOnce = 256
 
 // Sections implements transfer.SectionSource.
 func (g gated) Sections(ctx context.Context, d digest.Digest, parts []transfer.Section) (io.ReadCloser, error) {
-	r, ok := g.from.(*registry)
+	r, ok := g.from.(*remoteSource)
 	if !ok || !r.knowsRanges(ctx, d) {
 		return nil, kimg.Errorf(kimg.ErrUnsupported, d.String(), "there are only whole blobs")
 	}
@@ -28,7 +28,7 @@ func (g gated) Sections(ctx context.Context, d digest.Digest, parts []transfer.S
 
 // knowsRanges asks once for the first byte of a blob. What comes is the body of the answer itself, or, when the whole blob comes, the
 // library's own cut of it: then it would read the blob again for each request, up to the last part that is wanted.
-func (r *registry) knowsRanges(ctx context.Context, d digest.Digest) bool {
+func (r *remoteSource) knowsRanges(ctx context.Context, d digest.Digest) bool {
 	r.probe.Do(func() {
 		ctx, _, stop := r.Watch(ctx)
 		defer stop()
@@ -51,9 +51,9 @@ func (r *registry) knowsRanges(ctx context.Context, d digest.Digest) bool {
 }
 
 // sections asks for parts of a blob. The library's registries have a method for that, whose types are internal to it.
-func (r *registry) sections(ctx context.Context, d digest.Digest, parts []transfer.Section) (chan io.ReadCloser, chan error, error) {
+func (r *remoteSource) sections(ctx context.Context, d digest.Digest, parts []transfer.Section) (chan io.ReadCloser, chan error, error) {
 	no := kimg.Errorf(kimg.ErrUnsupported, "", "the image library does not fetch parts of blobs")
-	at := r.now()
+	at := r.Now()
 	get := reflect.ValueOf(*at).MethodByName("GetBlobAt")
 	if !get.IsValid() || get.Type().NumIn() != 3 || get.Type().NumOut() != 3 || get.Type().In(2).Kind() != reflect.Slice ||
 		!reflect.TypeFor[transfer.Section]().ConvertibleTo(get.Type().In(2).Elem()) {
@@ -70,7 +70,7 @@ func (r *registry) sections(ctx context.Context, d digest.Digest, parts []transf
 	if !ok || !alright {
 		err = errors.Join(err, no)
 	}
-	return streams, errs, r.judge(ctx, at, err)
+	return streams, errs, r.Judge(ctx, at, err)
 }
 
 // drain ends what the library has begun, in its own time.
@@ -95,7 +95,7 @@ func drain(streams chan io.ReadCloser, errs chan error) {
 
 // sections are parts of a blob, one after the other. What breaks is asked for again, from where it was.
 type sections struct {
-	from   *registry
+	from   *remoteSource
 	ctx    context.Context
 	digest digest.Digest
 	left   []transfer.Section // not asked for
@@ -116,7 +116,7 @@ func (s *sections) Read(p []byte) (int, error) {
 		if n > 0 || err == nil || err == io.EOF {
 			return n, err
 		}
-		if err = regerror.Classify(regerror.Because(s.watched, err)); s.tries >= s.from.Retries || !s.from.Passing(err) || s.ctx.Err() != nil {
+		if err = registry.Classify(registry.Because(s.watched, err)); s.tries >= s.from.Retries || !s.from.Passing(err) || s.ctx.Err() != nil {
 			return 0, err
 		}
 		_ = s.Close() // only read from
@@ -183,7 +183,7 @@ func (s *sections) next() error {
 		if s.streams, s.errs, err = s.from.sections(s.watched, s.digest, s.asked); err != nil {
 			s.stop()
 		}
-		return regerror.Because(s.watched, err)
+		return registry.Because(s.watched, err)
 	})
 }
 

@@ -180,6 +180,9 @@ func ends(t *testing.T, err error, want kimg.Class) {
 }
 
 var pushes = []scenario{
+	{"ping 503 once", Fault{Kind: "ping", Times: 1, Do: Status(503, "")}, ""},
+	{"ping silent once", Fault{Kind: "ping", Times: 1, Do: Silence}, ""},
+	{"ping 503 for ever", Fault{Kind: "ping", Do: Status(503, "")}, kimg.ErrNetwork},
 	{"head 500 once", Fault{Kind: "head", Times: 1, Do: Status(500, "")}, ""},
 	{"head 403", Fault{Kind: "head", Do: Status(403, "")}, kimg.ErrAuth},
 	{"post 500 once", Fault{Kind: "post", Times: 1, Do: Status(500, "")}, ""},

@@ -1,6 +1,7 @@
-package regerror
+package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/containers/image/v5/docker"
+	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/types"
 
 	"github.com/kimg/kimg"
 )
@@ -24,9 +27,22 @@ type Patience struct {
 	Retries int           // after the first attempt
 	Pause   time.Duration // before the first of them; each is twice as long as the one before, ± 20 %
 	Idle    time.Duration // without a byte
+	Logger  *slog.Logger  // of retries
 	Limited bool          // what is refused with 429 is tried again here: the library does not when something is sent
-	Hosts   []string      // that may see the logins, see [Hosts]; none: nobody looks
-	Logger  *slog.Logger
+
+	hosts []string // that may see the logins; none: nobody looks
+}
+
+// Patient returns the patience of the failure model's limits where a number is 0: 3 retries, the first after a second, and a minute
+// without a byte. Negative retries: none.
+func Patient(retries int, pause, idle time.Duration, logger *slog.Logger) Patience {
+	return Patience{Retries: max(cmp.Or(retries, 3), 0), Pause: cmp.Or(pause, time.Second), Idle: cmp.Or(idle, time.Minute), Logger: logger}
+}
+
+// For is the patience with one repository, which sends its logins to that registry and its mirrors only.
+func (p Patience) For(sys *types.SystemContext, repo reference.Named) Patience {
+	p.hosts = hosts(sys, repo)
+	return p
 }
 
 // Retry does something, and again while it fails as registries do that will be well soon. The error has its class.
@@ -77,14 +93,6 @@ func Open[S any](ctx context.Context, p Patience, do func(context.Context) (S, e
 	return at, err
 }
 
-// renewed is a refusal that a new login may have ended.
-type renewed struct{ error }
-
-func (r renewed) Unwrap() error { return r.error }
-
-// Renewed marks a refusal after which there was a new login: what was refused may be tried again.
-func Renewed(err error) error { return renewed{err} }
-
 // Because returns what ended a context, when that made something fail.
 func Because(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
@@ -106,13 +114,13 @@ func (p Patience) Wait(ctx context.Context, n int, why error) error {
 }
 
 // Watch returns a context that ends with class network when nothing has come for p.Idle since reset was called last, and with class auth
-// when a login would leave p.Hosts. It is for requests that come one after the other. stop ends it.
+// when a login would leave for a host that it is not for. It is for requests that come one after the other. stop ends it.
 func (p Patience) Watch(ctx context.Context) (watched context.Context, reset func(), stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(p.Idle, func() {
 		cancel(&kimg.Error{Class: kimg.ErrNetwork, Err: idle{p.Idle}})
 	})
-	return keepLogins(ctx, p.Hosts, cancel), func() { timer.Reset(p.Idle) }, func() { timer.Stop(); cancel(nil) }
+	return keepLogins(ctx, p.hosts, cancel), func() { timer.Reset(p.Idle) }, func() { timer.Stop(); cancel(nil) }
 }
 
 type idle struct{ time.Duration }

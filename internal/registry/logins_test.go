@@ -1,4 +1,4 @@
-package regerror
+package registry
 
 import (
 	"bytes"

@@ -1,5 +1,6 @@
-// Package regerror gives failures of registries, as containers/image reports them, their classes.
-package regerror
+// Package registry is how registries are spoken to through containers/image: with patience, with logins that go nowhere else and are
+// renewed when they are taken back, and with failures that have classes.
+package registry
 
 import (
 	"context"
@@ -31,7 +32,7 @@ func classOf(err error) kimg.Class {
 	var verification *tls.CertificateVerificationError
 	says := func(words ...string) bool { return says(err, words...) }
 	switch {
-	case errors.As(err, &unauthorized), LoggedOut(err), says("denied", "statuscode: 403", "getting username and password"):
+	case errors.As(err, &unauthorized), loggedOut(err), says("denied", "statuscode: 403", "getting username and password"):
 		return kimg.ErrAuth
 	case errors.Is(err, docker.ErrTooManyRequests), says("toomanyrequests", "statuscode: 429"):
 		return kimg.ErrRateLimit
@@ -45,8 +46,8 @@ func classOf(err error) kimg.Class {
 	return kimg.ErrNetwork
 }
 
-// LoggedOut tells whether a registry wants another login: status 401.
-func LoggedOut(err error) bool {
+// loggedOut tells whether a registry wants another login: status 401.
+func loggedOut(err error) bool {
 	return err != nil && says(err, "unauthorized", "authentication required", "statuscode: 401")
 }
 

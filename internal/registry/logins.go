@@ -1,4 +1,4 @@
-package regerror
+package registry
 
 import (
 	"context"
@@ -17,16 +17,16 @@ import (
 	"github.com/kimg/kimg"
 )
 
-// Hosts are the hosts that may see the logins for a repository: its registry and its mirrors.
-func Hosts(sys *types.SystemContext, repo reference.Named) []string {
-	hosts := []string{reference.Domain(repo)}
+// hosts are those that may see the logins for a repository: its registry and its mirrors.
+func hosts(sys *types.SystemContext, repo reference.Named) []string {
+	all := []string{reference.Domain(repo)}
 	if reg, err := sysregistriesv2.FindRegistry(sys, repo.Name()); err == nil && reg != nil { // else the library says what is wrong
 		for _, at := range slices.Concat(reg.Mirrors, []sysregistriesv2.Endpoint{reg.Endpoint}) {
 			host, _, _ := strings.Cut(at.Location, "/")
-			hosts = append(hosts, host)
+			all = append(all, host)
 		}
 	}
-	return hosts
+	return all
 }
 
 // keeper looks at the requests of one context, which come one after the other, and breaks a connection before a login leaves through it

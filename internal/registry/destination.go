@@ -1,0 +1,128 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"github.com/containers/image/v5/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/streamio"
+)
+
+// Destination is where images go in a registry. Blobs that were put stay there when no manifest follows, named by nobody, and the registry
+// collects them. All methods are patient but Put, which needs its blob anew: see [Patience.Resend]. Errors have classes.
+type Destination struct {
+	*Session[types.ImageDestination]
+	Seen types.BlobInfoCache // where else on this registry blobs are
+}
+
+// Create begins to speak to the registry that ref names. The caller closes the Destination.
+func Create(ctx context.Context, ref types.ImageReference, sys *types.SystemContext, p Patience, seen types.BlobInfoCache) (*Destination, error) {
+	p = p.For(sys, ref.DockerReference())
+	p.Limited = true
+	s, err := Begin(ctx, p, func(ctx context.Context) (types.ImageDestination, error) {
+		to, err := ref.NewImageDestination(ctx, sys)
+		if err != nil {
+			return nil, err
+		}
+		if err := to.SupportsSignatures(ctx); err != nil { // the first question: the library asks it once, and keeps what it failed with
+			return nil, errors.Join(err, to.Close())
+		}
+		return to, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Destination{s, seen}, nil
+}
+
+// Close ends it.
+func (d *Destination) Close() error { return (*d.Now()).Close() }
+
+// Has tells whether a blob is there, or could be mounted; size may be negative: unknown.
+func (d *Destination) Has(ctx context.Context, blob digest.Digest, size int64) (there bool, err error) {
+	err = d.Ask(ctx, func(ctx context.Context, to types.ImageDestination) (err error) {
+		var info types.BlobInfo
+		there, info, err = to.TryReusingBlob(ctx, types.BlobInfo{Digest: blob, Size: size}, d.Seen, false)
+		if err == nil && there && size >= 0 && info.Size >= 0 && info.Size != size {
+			err = kimg.Errorf(kimg.ErrIntegrity, blob.String(), "size: the registry has %d bytes, the manifest says %d", info.Size, size)
+		}
+		return err
+	})
+	return there, err
+}
+
+// Put sends a blob once, and checks it. Without a digest it is whatever comes, and size is -1. As long as the registry takes it, it is not
+// idle. What r fails with is returned as it is.
+func (d *Destination) Put(ctx context.Context, blob digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
+	if blob != "" {
+		v, err := streamio.NewVerifier(r, size, blob)
+		if err != nil {
+			return "", 0, err
+		}
+		r = v
+	}
+	at := d.Now()
+	watched, alive, stop := d.Watch(ctx)
+	defer stop()
+	from := &lively{Reader: r, alive: alive}
+	info, err := (*at).PutBlob(watched, from, types.BlobInfo{Digest: blob, Size: size}, d.Seen, false)
+	if failed := from.failed.Load(); err != nil && failed != nil && watched.Err() == nil {
+		return "", 0, *failed // and not the registry
+	}
+	if err = Classify(d.Judge(ctx, at, Because(watched, err))); err != nil {
+		return "", 0, sending{err}
+	}
+	return info.Digest, info.Size, nil
+}
+
+// PutManifest puts the manifest of an instance of an index, or names one; then instance is empty.
+func (d *Destination) PutManifest(ctx context.Context, instance digest.Digest, manifest []byte) error {
+	return d.Ask(ctx, func(ctx context.Context, to types.ImageDestination) error {
+		if instance != "" {
+			return to.PutManifest(ctx, manifest, &instance)
+		}
+		return to.PutManifest(ctx, manifest, nil)
+	})
+}
+
+// lively is a stream that is read on: the registry takes it.
+type lively struct {
+	io.Reader
+	alive  func()
+	failed atomic.Pointer[error] // of the stream; the connection may still read when the request has ended
+}
+
+func (l *lively) Read(p []byte) (int, error) {
+	l.alive()
+	defer l.alive()
+	n, err := l.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		l.failed.Store(&err)
+	}
+	return n, err
+}
+
+// sending is a failure while a blob was sent.
+type sending struct{ error }
+
+func (s sending) Unwrap() error { return s.error }
+
+// Resend does something that puts one blob, and again, from the blob's beginning, while the registry fails for a while. What fails elsewhere
+// is not tried again.
+func (p Patience) Resend(ctx context.Context, do func() error) error {
+	p.Limited = true
+	for n := 0; ; n++ {
+		err := do()
+		if n >= p.Retries || !errors.As(err, new(sending)) || !p.Passing(err) || ctx.Err() != nil {
+			return err
+		}
+		if err := p.Wait(ctx, n, err); err != nil {
+			return err
+		}
+	}
+}
