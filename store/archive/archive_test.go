@@ -270,6 +270,7 @@ func TestHybridsThatDisagree(t *testing.T) {
 		"no config":           {`[{"Config":"nosuch","Layers":["L1"]}]`, [2]string{"a:1", "b:1"}, "", "not in the archive"},
 		"no list":             {`{}`, [2]string{"a:1", "b:1"}, "", "json-type"},
 		"damaged":             {`[{"Config":"C1","RepoTags":["a:1"],"Layers":["L1"]}]`, [2]string{"x:1", "b:1"}, testimage.Digest(one.Manifest), ""}, // told when it is read
+		"another damaged":     {`[{"Config":"other.json","RepoTags":["b:1"],"Layers":["L1"]}]`, [2]string{"x:1", "b:1"}, testimage.Digest(one.Manifest), `called "docker.io/library/b:1"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -307,6 +308,25 @@ func TestHybridsThatDisagree(t *testing.T) {
 			same(t, nil, temp)
 		})
 	}
+}
+
+// TestHybridOfMany: whether the two descriptions agree takes a look at each image, and not at each of the one for each of the other.
+func TestHybridOfMany(t *testing.T) {
+	var index, list []string
+	for i := range 4000 {
+		tag := fmt.Sprintf("localhost/image-%d:1", i)
+		index = append(index, fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":1,"annotations":{"org.opencontainers.image.ref.name":%q}}`, testimage.Digest([]byte(tag)), tag))
+		list = append(list, fmt.Sprintf(`{"Config":"c.json","RepoTags":[%q],"Layers":[]}`, tag))
+	}
+	path := filepath.Join(t.TempDir(), "x.tar")
+	must(t, os.WriteFile(path, pack(t, file("oci-layout", `{"imageLayoutVersion":"1.0.0"}`), file("c.json", strings.Repeat(" ", 4<<20)),
+		file("index.json", `{"schemaVersion":2,"manifests":[`+strings.Join(index, ",")+`]}`), file("manifest.json", "["+strings.Join(list, ",")+"]")), 0o600))
+	began := time.Now()
+	a, err := Open(t.Context(), path, Options{TempDir: t.TempDir()})
+	if took := time.Since(began); err != nil || len(a.Images) != 4000 || took > 10*time.Second {
+		t.Fatalf("%v, %v", took, err)
+	}
+	must(t, a.Close())
 }
 
 func TestHostileArchives(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/strict"
 	"github.com/kimg/kimg/store/layout"
 )
 
@@ -34,14 +35,22 @@ func (s *Source) openOCI(name string) error {
 	if err != nil {
 		return err
 	}
-	m, err := s.tar.findBlob(desc.Digest)
-	if err != nil {
-		return err
-	}
-	if err := layout.CheckSize(desc, m.size); err != nil {
-		return err
-	}
 	s.isOCI = true
-	s.manifest, err = s.tar.document(m, desc.Digest)
+	s.manifest, err = s.tar.manifest(desc)
 	return err
+}
+
+// manifest reads the manifest of an entry of the index.
+func (t *tarFile) manifest(d ispec.Descriptor) ([]byte, error) {
+	if err := strict.Digest(d.Digest.String()); err != nil {
+		return nil, err
+	}
+	m, err := t.findBlob(d.Digest)
+	if err == nil {
+		err = layout.CheckSize(d, m.size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.document(m, d.Digest)
 }

@@ -59,7 +59,7 @@ func indexed(ctx context.Context, f *os.File, tempDir string) (*tarFile, error) 
 	}
 	t := &tarFile{f: f}
 	if t.members, err = index(ctx, f); err == nil {
-		err = t.agree()
+		err = t.agree(ctx)
 	}
 	if err != nil {
 		f.Close()
