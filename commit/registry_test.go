@@ -85,6 +85,9 @@ func TestCommitFaults(t *testing.T) {
 		{"publish 401", faults.Fault{Kind: "publish", Do: status(401, "UNAUTHORIZED")}, kimg.ErrAuth},
 	} {
 		for _, co.Compression = range []layerdiff.Compression{layerdiff.Gzip, layerdiff.ZstdChunked} {
+			if co.Compression == layerdiff.ZstdChunked && slices.Contains([]string{"ping", "head", "publish"}, scene.fault.Kind) {
+				continue // that has nothing to do with layers
+			}
 			t.Run(scene.name+" "+string(co.Compression), func(t *testing.T) {
 				r := &faults.Registry{User: "me:secret", Token: true, Fault: &scene.fault}
 				if scene.name == "tokens end" {

@@ -36,6 +36,11 @@ func TestPutTellsWhoFailed(t *testing.T) {
 	}
 	defer to.Close()
 	data := digest.FromString("data")
+	to.Idle = 50 * time.Millisecond
+	if _, _, err := to.Put(t.Context(), digest.FromString("slow"), 4, slow{strings.NewReader("slow")}); err != nil {
+		t.Errorf("a blob that takes its time: %v", err)
+	}
+	to.Idle = time.Minute
 	for _, c := range []struct {
 		reads  error
 		digest digest.Digest
@@ -56,4 +61,11 @@ func TestPutTellsWhoFailed(t *testing.T) {
 			t.Errorf("%v: %s after %d tries: %v", c.reads, kimg.ClassOf(err), tries, err)
 		}
 	}
+}
+
+type slow struct{ io.Reader }
+
+func (s slow) Read(p []byte) (int, error) {
+	time.Sleep(150 * time.Millisecond)
+	return s.Reader.Read(p)
 }

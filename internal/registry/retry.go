@@ -116,11 +116,16 @@ func (p Patience) Wait(ctx context.Context, n int, why error) error {
 // Watch returns a context that ends with class network when nothing has come for p.Idle since reset was called last, and with class auth
 // when a login would leave for a host that it is not for. It is for requests that come one after the other. stop ends it.
 func (p Patience) Watch(ctx context.Context) (watched context.Context, reset func(), stop func()) {
+	watched, timer, stop := p.watch(ctx)
+	return watched, func() { timer.Reset(p.Idle) }, stop
+}
+
+func (p Patience) watch(ctx context.Context) (watched context.Context, timer *time.Timer, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(p.Idle, func() {
+	timer = time.AfterFunc(p.Idle, func() {
 		cancel(&kimg.Error{Class: kimg.ErrNetwork, Err: idle{p.Idle}})
 	})
-	return keepLogins(ctx, p.hosts, cancel), func() { timer.Reset(p.Idle) }, func() { timer.Stop(); cancel(nil) }
+	return keepLogins(ctx, p.hosts, cancel), timer, func() { timer.Stop(); cancel(nil) }
 }
 
 type idle struct{ time.Duration }
