@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 
 	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/types"
@@ -74,7 +75,13 @@ func (c *Converter) Tags(ctx context.Context, ref types.ImageReference) ([]strin
 
 // Delete removes the manifest that a tag or a digest leads to from a registry, with every tag it has there.
 func (c *Converter) Delete(ctx context.Context, ref types.ImageReference) error {
-	_, err := remotely(ctx, c, ref, func(ctx context.Context) (struct{}, error) { return struct{}{}, ref.DeleteImage(ctx, c.o.Sys) })
+	_, err := remotely(ctx, c, ref, func(ctx context.Context) (struct{}, error) {
+		err := ref.DeleteImage(ctx, c.o.Sys)
+		if status := (docker.UnexpectedHTTPStatusError{}); errors.As(err, &status) && status.StatusCode/100 == 2 { // the library knows 202 only
+			err = nil
+		}
+		return struct{}{}, err
+	})
 	return err
 }
 

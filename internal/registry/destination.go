@@ -58,9 +58,13 @@ func (d *Destination) Has(ctx context.Context, blob digest.Digest, size int64) (
 }
 
 // Put sends a blob once, and checks it. Without a digest it is whatever comes, and size is -1. As long as the registry takes it, it is not
-// idle. What r fails with is returned as it is.
+// idle. What r fails with is returned as it is. Class unsupported for a digest that is not of sha256: the library would send the blob
+// under another.
 func (d *Destination) Put(ctx context.Context, blob digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
 	if blob != "" {
+		if blob.Algorithm() != digest.Canonical {
+			return "", 0, kimg.Errorf(kimg.ErrUnsupported, kimg.Quote(blob.String()), "digest: blobs are sent under sha256 only")
+		}
 		v, err := streamio.NewVerifier(r, size, blob)
 		if err != nil {
 			return "", 0, err
@@ -78,7 +82,8 @@ func (d *Destination) Put(ctx context.Context, blob digest.Digest, size int64, r
 	if err = Classify(d.Judge(ctx, at, Because(watched, err))); err != nil {
 		return "", 0, sending{err}
 	}
-	return info.Digest, info.Size, nil
+	_, err = streamio.Copy(io.Discard, r) // the library does not read what somebody else has sent in the meantime
+	return info.Digest, info.Size, err
 }
 
 // PutManifest puts the manifest of an instance of an index, or names one; then instance is empty.

@@ -40,6 +40,8 @@ func classOf(err error) kimg.Class {
 		return kimg.ErrTLS
 	case errors.As(err, &status) && status.StatusCode == 404, says("manifest unknown", "name unknown", "blob unknown", "not known to registry", "may not exist", "statuscode: 404"):
 		return kimg.ErrNotFound
+	case says("unsupported: ", "statuscode: 405"):
+		return kimg.ErrUnsupported
 	case says("does not match"):
 		return kimg.ErrIntegrity // the manifest against the digest in the reference
 	}

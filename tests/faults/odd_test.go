@@ -1,0 +1,76 @@
+package faults
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/convert/image"
+	"github.com/kimg/kimg/internal/testimage"
+)
+
+// Registries answer in many ways when something is deleted; what one does not do is class unsupported.
+func TestDelete(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(http.ResponseWriter, *http.Request, []byte)
+		want kimg.Class
+	}{
+		"202": {Status(202, ""), ""}, "200": {Status(200, ""), ""}, "204": {Status(204, ""), ""},
+		"405": {Status(405, "UNSUPPORTED"), kimg.ErrUnsupported}, "bare 405": {Status(405, ""), kimg.ErrUnsupported},
+		"404": {Status(404, "MANIFEST_UNKNOWN"), kimg.ErrNotFound}, "403": {Status(403, "DENIED"), kimg.ErrAuth},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := full()
+			s.Fault = &Fault{Kind: "delete", Do: c.do}
+			ref, err := image.Parse("docker://" + serve(t, s) + "/app:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			conv := image.New(image.Options{Sys: system(t), Retries: -1})
+			defer conv.Close()
+			ends(t, conv.Delete(context.Background(), ref), c.want)
+			want := "/v2/app/manifests/" + testimage.Digest(sample.Manifest)
+			if !slices.ContainsFunc(s.Asked(), func(q Request) bool { return q.Kind == "delete" && q.Path == want }) {
+				t.Error("nothing was deleted")
+			}
+		})
+	}
+}
+
+// What somebody else has sent since it was asked for is not sent, and no failure.
+func TestMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	if err := sample.WriteOCI(dir, "a"); err != nil {
+		t.Fatal(err)
+	}
+	s := full()
+	s.Fault = &Fault{Kind: "head", Times: 1, Do: Status(404, "")}
+	_, err := copyImage(t, image.Options{}, "oci:"+dir+":a", "docker://"+serve(t, s)+"/app:2")
+	ends(t, err, "")
+	if slices.ContainsFunc(s.Asked(), func(q Request) bool { return q.Kind == "post" }) || s.Manifest("app", "2") == nil {
+		t.Error("not found in time, or not there")
+	}
+}
+
+// The image library sends blobs under sha256: one that the manifest names otherwise would not be found there.
+func TestOtherDigests(t *testing.T) {
+	s := full()
+	blob := sample.Layers[0].Blob
+	other := digest.SHA512.FromBytes(blob).String()
+	manifest := []byte(strings.Replace(string(sample.Manifest), testimage.Digest(blob), other, 1))
+	s.PutManifest("app", "2", manifest, sample.ManifestType)
+	s.putBlob("app", other, blob)
+	src, dst := "docker://"+serve(t, s)+"/app:2", &Registry{}
+	_, err := copyImage(t, image.Options{}, src, "oci:"+t.TempDir()+"/x:1")
+	ends(t, err, "")
+	_, err = copyImage(t, image.Options{}, src, "docker://"+serve(t, dst)+"/app:2")
+	ends(t, err, kimg.ErrUnsupported)
+	if names := dst.Names(); len(names) > 0 {
+		t.Errorf("%v is there", names)
+	}
+}
