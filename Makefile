@@ -59,7 +59,7 @@ bench: build ## Go benchmarks, and fifty conversions against skopeo
 	go test -run='^$$' -bench=. -benchmem ./...
 	go run ./tests/bench -convert
 
-bench-compare: build ## kimg against the floor, buildah, skopeo and podman, every bar (BENCH='-only WORD -rounds N -doc docs')
+bench-compare: build ## kimg against the floor, buildah, skopeo and podman, every bar (BENCH='-all -only WORD -rounds N -doc docs')
 	go run ./tests/bench $(BENCH)
 
 lint: ## gofmt, go vet, staticcheck

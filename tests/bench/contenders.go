@@ -12,18 +12,14 @@ import (
 	"github.com/kimg/kimg/tests/lab"
 )
 
-// contender is one way to do the work of a row. do prepares and measures one run; id is its own.
+// contender is one way to do the work of a row.
 type contender struct {
 	name string
-	most int // rounds at most, without a round to warm up; 0: all of them
-	do   func(s *site, id string) (usage, error)
+	do   func(s *site, id string) (usage, error) // prepares and measures one run; id is its own
 }
 
-// atMost is the same contender for at most n rounds.
-func (c contender) atMost(n int) contender {
-	c.most = n
-	return c
-}
+// again ends the name of a contender without do: the second time, right after the first, of the one with the rest of the name.
+const again = " again"
 
 // tmp is the environment that has everybody's temporary files in the place.
 func (s *site) tmp() []string { return []string{"TMPDIR=" + s.dir} }
@@ -38,28 +34,32 @@ func commit(name string, flags ...string) contender {
 			s.trash = s.trash[:len(s.trash)-1] // it removes its container
 		}
 		s.later(s.command("rmi", "localhost/result-"+id)...)
-		return timed(s.tmp(), s.fast(slices.Concat([]string{"commit", id, "localhost/result-" + id}, flags)...)...)
+		return s.timed(s.tmp(), s.fast(slices.Concat([]string{"commit", id, "localhost/result-" + id}, flags)...)...)
 	}}
 }
 
-// push is kimg commit to a place outside the store; with again the second one to the same place is measured.
-func push(name, transport string, again bool, flags ...string) contender {
+// push is kimg commit to a place outside the store, twice to the same place.
+func push(name, transport string, twice bool, flags ...string) contender {
 	return contender{name: name, do: func(s *site, id string) (u usage, err error) {
 		if err := s.container(id); err != nil {
 			return u, err
 		}
 		to, path := s.place(transport, id)
 		command := s.fast(slices.Concat([]string{"commit", id, to}, flags)...)
-		if again {
-			if _, err := timed(s.tmp(), command...); err != nil {
-				return u, err
-			}
-		}
-		if u, err = timed(s.tmp(), command...); err == nil {
-			u.size, err = sizeOf(path)
-		}
-		return u, err
+		return s.written(path, twice, command)
 	}}
+}
+
+// written runs what writes to a path, and with twice the same once more.
+func (s *site) written(path string, twice bool, command []string) (u usage, err error) {
+	if u, err = s.timed(s.tmp(), command...); err == nil {
+		u.size, err = sizeOf(path)
+	}
+	if twice && err == nil {
+		second, failed := s.written(path, false, command)
+		u.again, err = &second, failed
+	}
+	return u, err
 }
 
 // many commits several containers side by side and lists the images of the store all the while, also by kimg.
@@ -91,7 +91,7 @@ func (s *site) atOnce(commands [][]string) (total usage, err error) {
 	}
 	start, done := time.Now(), make(chan struct{})
 	for _, c := range commands {
-		wg.Go(func() { note(timed(s.tmp(), c...)) })
+		wg.Go(func() { note(s.timed(s.tmp(), c...)) })
 	}
 	go func() { wg.Wait(); total.wall = time.Since(start); close(done) }()
 	var listed []usage
@@ -101,7 +101,7 @@ func (s *site) atOnce(commands [][]string) (total usage, err error) {
 			total.beside = middle(wall(listed))
 			return total, err
 		case <-time.After(20 * time.Millisecond):
-			u, failed := timed(nil, s.command("images")...)
+			u, failed := s.timed(nil, s.command("images")...)
 			note(usage{cpu: u.cpu}, failed)
 			listed = append(listed, u)
 		}
@@ -111,19 +111,19 @@ func (s *site) atOnce(commands [][]string) (total usage, err error) {
 // starts are commands that do next to nothing.
 func starts() []contender {
 	return []contender{
-		{name: "version", do: func(s *site, _ string) (usage, error) { return timed(nil, s.kimg, "version") }},
-		{name: "images", do: func(s *site, _ string) (usage, error) { return timed(nil, s.command("images")...) }},
-		{name: "inspect", do: func(s *site, _ string) (usage, error) { return timed(nil, s.command("inspect", "localhost/base")...) }},
+		{name: "version", do: func(s *site, _ string) (usage, error) { return s.timed(nil, s.kimg, "version") }},
+		{name: "images", do: func(s *site, _ string) (usage, error) { return s.timed(nil, s.command("images")...) }},
+		{name: "inspect", do: func(s *site, _ string) (usage, error) { return s.timed(nil, s.command("inspect", "localhost/base")...) }},
 		{name: "mount", do: func(s *site, id string) (usage, error) {
 			if err := s.container(id); err != nil {
 				return usage{}, err
 			}
 			s.later(s.command("umount", id)...)
-			return timed(nil, s.command("mount", id)...)
+			return s.timed(nil, s.command("mount", id)...)
 		}},
 		{name: "from", do: func(s *site, id string) (usage, error) {
 			s.later(s.command("rm", id)...)
-			return timed(nil, s.fast("from", "--name", id, "localhost/base")...)
+			return s.timed(nil, s.fast("from", "--name", id, "localhost/base")...)
 		}},
 	}
 }
@@ -152,7 +152,7 @@ func pipe(name, script string) contender {
 		}
 		to := filepath.Join(s.dir, "floor-"+id)
 		s.later(lab.Unshared("rm", "-rf", to, to+".pipe")...)
-		return timed([]string{"UPPER=" + upper, "NEW=" + to, fmt.Sprintf("SYNC=%t", s.sync)}, lab.Unshared("bash", "-c", script)...)
+		return s.timed([]string{"UPPER=" + upper, "NEW=" + to, fmt.Sprintf("SYNC=%t", s.sync)}, lab.Unshared("bash", "-c", script)...)
 	}}
 }
 
@@ -208,28 +208,26 @@ KIMG_ROOT=$("$@" mount "$ID")
 "$@" umount "$ID" >/dev/null`
 	argv := lab.Unshared(append([]string{"sh", "-c", script, "-"}, p.words(s)...)...)
 	s.later(p.command(s, "rm", id)...)
-	if _, err := timed([]string{"TREE=" + s.tree(), "ID=" + id}, argv...); err != nil {
+	if _, err := s.timed([]string{"TREE=" + s.tree, "ID=" + id}, argv...); err != nil {
 		return err
 	}
 	return s.settle()
 }
 
 // commit is the peer's commit into the store, or to a place when there is a transport.
-func (p peer) commit(most int, transport string, flags ...string) contender {
-	return contender{name: p.name, most: most, do: func(s *site, id string) (u usage, err error) {
+func (p peer) commit(transport string, flags ...string) contender {
+	return contender{name: p.name, do: func(s *site, id string) (u usage, err error) {
 		if err := p.container(s, id); err != nil {
 			return u, err
 		}
-		to, path := "localhost/result-"+id, ""
+		command := func(to string) []string {
+			return p.command(s, slices.Concat([]string{"commit", "-q"}, flags, []string{id, to})...)
+		}
 		if transport != "" {
-			to, path = s.place(transport, id)
-		} else {
-			s.later(p.command(s, "rmi", to)...)
+			to, path := s.place(transport, id)
+			return s.written(path, false, command(to))
 		}
-		u, err = timed(s.tmp(), p.command(s, slices.Concat([]string{"commit", "-q"}, flags, []string{id, to})...)...)
-		if err == nil && path != "" {
-			u.size, err = sizeOf(path)
-		}
-		return u, err
+		s.later(p.command(s, "rmi", "localhost/result-"+id)...)
+		return s.timed(s.tmp(), command("localhost/result-"+id)...)
 	}}
 }

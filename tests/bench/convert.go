@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,25 +14,25 @@ import (
 
 // conversions are many old images that share their base, each in a dir: of its own, to be put into one OCI layout.
 type conversions struct {
-	kimg, dir    string
+	*site
 	images, base int
 }
 
 // convert compares one kimg process, which remembers nothing from earlier, with one skopeo for each image: with the cache
 // that the first of them fills, and without.
-func (b bench) convert(place string, rounds, coldRounds int) error {
-	dir, err := os.MkdirTemp(place, "kimg-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
+func (b *bench) convert(ctx context.Context, place string, rounds, coldRounds int) error {
 	kimg, err := filepath.Abs(b.kimg)
 	if err != nil {
 		return err
 	}
-	c := conversions{kimg: kimg, dir: dir, images: 50, base: 10}
+	g, err := newGround(place)
+	if err != nil {
+		return err
+	}
+	defer g.remove()
+	c := conversions{site: &site{ctx: ctx, kimg: kimg, dir: g.dir}, images: 50, base: 10}
 	// In a process of its own: how much memory this one ever had would count as what its children have.
-	if err := (&site{dir: dir}).helper("legacy", filepath.Join(dir, "images"), strconv.Itoa(c.images), strconv.Itoa(c.base)); err != nil {
+	if err := c.helper("legacy", filepath.Join(c.dir, "images"), strconv.Itoa(c.images), strconv.Itoa(c.base)); err != nil {
 		return err
 	}
 	runs := map[string][]usage{}
@@ -102,7 +103,7 @@ func (c conversions) measure(name string) (usage, error) {
 		for i := range c.images {
 			argv = append(argv, "dir:"+c.image(i), fmt.Sprintf("oci:%s:i%d", layout, i))
 		}
-		u, err := timed([]string{"TMPDIR=" + c.dir}, argv...)
+		u, err := c.timed(c.tmp(), argv...)
 		if err != nil {
 			return u, err
 		}
@@ -116,7 +117,7 @@ func (c conversions) measure(name string) (usage, error) {
 	if name != "skopeo" {
 		env[3] = "COLD=1"
 	}
-	u, err := timed(env, argv...)
+	u, err := c.timed(env, argv...)
 	if err != nil {
 		return u, err
 	}

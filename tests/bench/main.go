@@ -7,11 +7,16 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,12 +26,15 @@ import (
 
 func main() {
 	lab.Main()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	context.AfterFunc(ctx, stop) // a second one ends it at once
 	var b bench
 	flag.StringVar(&b.kimg, "kimg", "bin/kimg", "the binary to measure")
 	flag.StringVar(&b.memory, "memory", "/dev/shm", "a tmpfs with 12 GiB, for what is compared with --no-sync; empty: not measured")
 	flag.StringVar(&b.disk, "disk", os.TempDir(), "a disk with 50 GiB, for what is compared as users run it; empty: not measured")
 	flag.StringVar(&b.buildah, "buildah", os.Getenv("KIMG_BENCH_BUILDAH"), "more `programs` to compare with, separated by commas (default $KIMG_BENCH_BUILDAH); buildah and buildah-* of PATH are found; none: no buildah at all")
-	flag.IntVar(&b.rounds, "rounds", 0, "rounds per row; 0: each row's own number")
+	flag.IntVar(&b.rounds, "rounds", 0, "rounds per row; 0: each row's own number, fewer of what takes long")
+	flag.BoolVar(&b.all, "all", false, "also what no bar speaks of")
 	flag.StringVar(&b.doc, "doc", "", "write performance.md and performance.svg into this `directory`")
 	only := flag.String("only", "", "only rows whose name contains one of these `words`, separated by |")
 	list := flag.Bool("list", false, "list the rows, measure nothing")
@@ -36,13 +44,13 @@ func main() {
 	err := error(nil)
 	switch {
 	case *conversions:
-		err = b.convert(b.memory, cmp.Or(b.rounds, 5), *cold)
+		err = b.convert(ctx, b.memory, cmp.Or(b.rounds, 5), *cold)
 	case *list:
 		for _, r := range table(nil) {
 			fmt.Println(r.name)
 		}
 	default:
-		err = b.run(strings.Split(*only, "|"))
+		err = b.run(ctx, strings.Split(*only, "|"))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -54,11 +62,17 @@ type bench struct {
 	kimg, memory, disk string
 	buildah, doc       string
 	rounds             int
+	all                bool
+	shared             string // below it is what several rows need and none changes: trees, layouts, archives
 }
 
 // run measures the rows and reports.
-func (b bench) run(words []string) error {
-	var err error
+func (b *bench) run(ctx context.Context, words []string) (err error) {
+	if b.doc != "" {
+		if err := errors.Join(os.MkdirAll(b.doc, 0o755), unix.Access(b.doc, unix.W_OK)); err != nil {
+			return fmt.Errorf("%s: %w", b.doc, err)
+		}
+	}
 	if b.kimg, err = filepath.Abs(b.kimg); err != nil {
 		return err
 	}
@@ -68,17 +82,28 @@ func (b bench) run(words []string) error {
 	}
 	start := time.Now()
 	rep := &report{out: os.Stdout}
-	defer rep.remove()
-	fmt.Fprintf(rep.out, lineFormat, "work", "measured", "of", "value", "bar", "")
-	for _, r := range table(peers) {
-		dir, ok, err := b.place(r.disk)
-		if err != nil {
+	grounds := map[bool]*ground{} // on a disk or not
+	defer func() {
+		rep.remove()
+		for _, g := range grounds {
+			err = errors.Join(err, g.remove())
+		}
+	}()
+	for _, disk := range []bool{false, true} {
+		if err := b.ground(grounds, disk); err != nil {
 			return err
 		}
-		if !ok || !anyIn(r.name, words) {
+	}
+	fmt.Fprintf(rep.out, lineFormat, "work", "measured", "of", "value", "bar", "")
+	for _, r := range table(peers) {
+		if !b.all {
+			r.contenders = slices.DeleteFunc(slices.Clone(r.contenders), func(c contender) bool { return !r.judged(c) })
+		}
+		g, ok := grounds[r.disk]
+		if !ok || len(r.contenders) == 0 || !anyIn(r.name, words) {
 			continue
 		}
-		res, err := b.duel(rep, dir, r)
+		res, err := b.duel(ctx, rep, g, r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
@@ -90,28 +115,41 @@ func (b bench) run(words []string) error {
 	if b.doc == "" {
 		return nil
 	}
-	return rep.write(b.doc, machine(b, peers))
+	return rep.write(b.doc, machine(*b, peers))
 }
 
-// place is where a row is measured; not ok: nowhere on this machine.
-func (b bench) place(disk bool) (dir string, ok bool, err error) {
-	dir = b.memory
+// ground adds where rows are measured, in memory or on a disk, if that is a place of this machine.
+func (b *bench) ground(grounds map[bool]*ground, disk bool) error {
+	dir := b.memory
 	if disk {
 		dir = b.disk
 	}
 	if dir == "" {
-		return "", false, nil
+		return nil
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
-		return "", false, fmt.Errorf("%s: %w", dir, err)
+		return fmt.Errorf("%s: %w", dir, err)
 	}
-	return dir, (fs.Type == unix.TMPFS_MAGIC) != disk, nil
+	if (fs.Type == unix.TMPFS_MAGIC) == disk {
+		return nil
+	}
+	g, err := newGround(dir)
+	if err != nil {
+		return err
+	}
+	grounds[disk] = g
+	b.shared = cmp.Or(b.shared, filepath.Join(g.dir, "shared"))
+	return os.MkdirAll(b.shared, 0o755)
 }
 
+// A run of long needs no other one before it to warm up, and what took enough in all is measured once more only when -rounds
+// says so.
+const long, enough = 3 * time.Second, 12 * time.Second
+
 // duel measures all contenders of a row in alternating order. In memory the first round warms up and does not count.
-func (b bench) duel(rep *report, dir string, r row) (*result, error) {
-	s, err := newSite(b.kimg, dir, r)
+func (b *bench) duel(ctx context.Context, rep *report, g *ground, r row) (*result, error) {
+	s, err := newSite(ctx, b.kimg, b.shared, g, r)
 	if err != nil {
 		return nil, err
 	}
@@ -134,15 +172,22 @@ func (b bench) duel(rep *report, dir string, r row) (*result, error) {
 			if i%2 == 1 {
 				c = r.contenders[len(r.contenders)-1-j]
 			}
-			if c.most > 0 && (i < warm || i >= c.most+warm) {
+			most := rounds
+			if !r.judged(c) {
+				most = min(most, 2)
+			}
+			if done := res.runs[c.name]; c.do == nil || len(done) == most || b.rounds == 0 && total(done) > enough {
 				continue
 			}
 			u, err := c.do(s, fmt.Sprintf("r%d-%d", i, j))
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
-			if i >= warm {
+			if i >= warm || u.wall > long {
 				res.runs[c.name] = append(res.runs[c.name], u)
+				if u.again != nil {
+					res.runs[c.name+again] = append(res.runs[c.name+again], *u.again)
+				}
 			}
 			if err := s.forget(); err != nil {
 				return nil, err
@@ -150,6 +195,14 @@ func (b bench) duel(rep *report, dir string, r row) (*result, error) {
 		}
 	}
 	return res, nil
+}
+
+// total is the time that runs took together.
+func total(runs []usage) (all time.Duration) {
+	for _, u := range runs {
+		all += u.wall
+	}
+	return all
 }
 
 func anyIn(s string, words []string) bool {

@@ -41,6 +41,9 @@ func (rep *report) remove() {
 func (rep *report) add(res *result) {
 	rep.results = append(rep.results, res)
 	for _, b := range res.row.bars {
+		if len(res.runs[b.who]) == 0 {
+			continue
+		}
 		ours := b.measure.of(res.runs[b.who])
 		if b.against == "" {
 			rep.line(res.row.name, b, b.who+": "+b.measure.name, "", ours, b.measure.unit)
@@ -143,12 +146,13 @@ func duration(d time.Duration) string {
 // page is docs/performance.md around its tables.
 const page = `# How fast kimg is
 
-This page and its chart are written by ` + "`make bench-compare BENCH='-doc docs'`" + `; nothing here is copied by hand.
+This page and its chart are written by ` + "`make bench-compare BENCH='-all -doc docs'`" + `; nothing here is copied by hand.
 
 %s
 How it is measured: every row has a private store and a base image; every run has a container of its own with new content from a
 seed, because a layer that the store holds already would be found and not written. The contenders of a row take turns, in
-the other order every second round; what is compared is the ratio of their medians. *memory* is tmpfs and ` + "`--no-sync`" + `; *disk* is
+the other order every second round, fewer rounds of what takes many seconds (n); what is compared is the ratio of their medians. What several
+rows start from, trees, layouts and archives, is made once and lies in memory. *memory* is tmpfs and ` + "`--no-sync`" + `; *disk* is
 kimg as users run it, which waits for the disk, against the floor with ` + "`sync -f`" + ` (buildah does not wait).
 
 - **floor**: ` + "`tar -C UPPER --xattrs -cf - . | tee >(openssl dgst -sha256) | tar --xattrs -xf - -C NEW`" + `, the hash waited for: each byte read, hashed

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,27 +11,31 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/tests/lab"
 )
 
 // site is one place where runs happen: a private store, the content of its containers, and room for what comes out.
 type site struct {
+	ctx       context.Context
 	kimg, dir string
-	sync      bool // durability is part of what is compared
+	shared    string // below it is what several rows need and none changes: trees, layouts, archives
+	tree      string // the content of containers
+	input     string // what is loaded: an OCI layout with an image named 1, or an archive
+	sync      bool   // durability is part of what is compared
 	driver    string
 	options   []string   // of the driver
 	trash     [][]string // commands that take away what the last run left, last first
 }
 
-func newSite(kimg, place string, r row) (*site, error) {
-	dir, err := os.MkdirTemp(place, "kimg-bench-")
-	return &site{kimg: kimg, dir: dir, sync: r.disk, driver: cmp.Or(r.driver, "overlay"), options: r.options}, err
+func newSite(ctx context.Context, kimg, shared string, g *ground, r row) (*site, error) {
+	dir, err := os.MkdirTemp(g.dir, "row-")
+	return &site{ctx: ctx, kimg: kimg, dir: dir, shared: shared, sync: r.disk, driver: cmp.Or(r.driver, "overlay"), options: r.options}, err
 }
+
+func (s *site) timed(env []string, argv ...string) (usage, error) { return timed(s.ctx, env, argv...) }
 
 func (s *site) root() string    { return filepath.Join(s.dir, "root") }
 func (s *site) runroot() string { return filepath.Join(s.dir, "run") }
-func (s *site) tree() string    { return filepath.Join(s.dir, "tree") }
 
 func (s *site) storeFlags() []string {
 	flags := []string{"--root", s.root(), "--runroot", s.runroot(), "--storage-driver", s.driver}
@@ -54,57 +59,65 @@ func (s *site) fast(args ...string) []string {
 }
 
 // prepare makes the image that every container starts from, and the content that every container gets.
-func (s *site) prepare(r row) error {
+func (s *site) prepare(r row) (err error) {
 	if r.layers != "" { // nothing else is needed
-		return errors.Join(s.helper("layers", append([]string{filepath.Join(s.dir, imageDir)}, strings.Fields(r.layers)...)...), s.settle())
-	}
-	base := filepath.Join(s.dir, "base")
-	for _, d := range []string{"etc", "srv", "usr/bin"} {
-		if err := os.MkdirAll(filepath.Join(base, d), 0o755); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(filepath.Join(s.tree(), "srv"), 0o755); err != nil {
+		s.input, err = s.once("layers "+r.layers, func(dir string) error {
+			return s.helper("layers", append([]string{dir}, strings.Fields(r.layers)...)...)
+		})
 		return err
 	}
-	if err := s.helper("change", base, "tiny"); err != nil {
-		return err
-	}
+	changes := []string{"tiny"}
 	if r.base != "" {
-		if err := s.helper("change", base, "seed=base", r.base); err != nil {
-			return err
-		}
+		changes = append(changes, "seed=base", r.base)
 	}
-	if r.change != "" {
-		if err := s.helper("change", s.tree(), r.change); err != nil {
-			return err
-		}
-	}
-	_, err := timed(nil, s.fast("import", base, "localhost/base")...)
-	switch {
-	case err != nil:
+	base, err := s.changed(changes...)
+	if err != nil {
 		return err
-	case r.archive:
-		return s.archive()
-	case r.image:
-		return s.whole()
-	case r.images == 0:
-		return nil
 	}
-	return s.helper("many", s.root(), s.runroot(), strconv.Itoa(r.images))
+	if s.tree, err = s.changed(strings.Fields(r.change)...); err != nil {
+		return err
+	}
+	if _, err := s.timed(nil, s.fast("import", base, "localhost/base")...); err != nil {
+		return err
+	}
+	switch {
+	case r.archive:
+		s.input, err = s.once("archive "+r.base+" "+r.change, s.archive)
+	case r.image:
+		err = s.whole()
+	case r.images > 0:
+		err = s.helper("many", s.root(), strconv.Itoa(r.images))
+	}
+	return err
+}
+
+// changed is a tree after the lab's changes.
+func (s *site) changed(changes ...string) (string, error) {
+	return s.once("tree "+strings.Join(changes, " "), func(dir string) error {
+		return errors.Join(os.MkdirAll(filepath.Join(dir, "srv"), 0o755), s.helper("change", append([]string{dir}, changes...)...))
+	})
+}
+
+// once is the path of something that was made for another row, or is made now.
+func (s *site) once(name string, build func(path string) error) (string, error) {
+	path := filepath.Join(s.shared, name)
+	if _, err := os.Lstat(path); err == nil {
+		return path, nil
+	}
+	return path, errors.Join(build(path), s.settle())
 }
 
 // fill copies the content into a mounted container and adds what makes it differ from all others: a layer that the store
 // already holds would be found and not written.
-const fill = `cp -a "$TREE/." "$KIMG_ROOT/" && echo "$ID" >"$KIMG_ROOT/srv/unlike"`
+const fill = `cp -a "${TREE:?}/." "$KIMG_ROOT/" && echo "$ID" >"$KIMG_ROOT/srv/unlike"`
 
 // container makes a container of kimg with content nobody has seen.
 func (s *site) container(id string) error {
-	if _, err := timed(nil, s.fast("from", "--name", id, "localhost/base")...); err != nil {
+	if _, err := s.timed(nil, s.fast("from", "--name", id, "localhost/base")...); err != nil {
 		return err
 	}
 	s.later(s.command("rm", "--force", id)...)
-	if _, err := timed([]string{"TREE=" + s.tree(), "ID=" + s.dir + id}, s.command("mount", id, "--", "sh", "-c", fill)...); err != nil {
+	if _, err := s.timed([]string{"TREE=" + s.tree, "ID=" + s.dir + id}, s.command("mount", id, "--", "sh", "-c", fill)...); err != nil {
 		return err
 	}
 	return s.settle()
@@ -115,7 +128,7 @@ func (s *site) settle() error {
 	if !s.sync {
 		return nil
 	}
-	_, err := timed(nil, "sync", "-f", s.dir)
+	_, err := s.timed(nil, "sync", "-f", s.dir)
 	return err
 }
 
@@ -136,20 +149,17 @@ func (s *site) forget() error {
 		return nil
 	}
 	for _, argv := range slices.Backward(trash) {
-		if _, err := timed(nil, argv...); err != nil {
+		if _, err := s.timed(nil, argv...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// remove takes the whole place away.
+// remove takes the whole place away, also when the run was told to end.
 func (s *site) remove() {
-	_, _ = timed(nil, s.command("umount", "--all")...)
-	if testenv.IsRoot() {
-		_, _ = timed(nil, "umount", "-q", filepath.Join(s.root(), s.driver))
-	}
-	if _, err := timed(nil, lab.Unshared("rm", "-rf", s.dir)...); err != nil {
+	_, _ = timed(context.WithoutCancel(s.ctx), nil, s.command("umount", "--all")...)
+	if err := removeTree(s.dir); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 	}
 }
@@ -160,7 +170,7 @@ func (s *site) helper(name string, args ...string) error {
 	if err != nil {
 		return err
 	}
-	_, err = timed([]string{lab.HelperEnv(name)}, lab.Unshared(append([]string{self}, args...)...)...)
+	_, err = s.timed([]string{lab.HelperEnv(name)}, lab.Unshared(append([]string{self}, args...)...)...)
 	return err
 }
 

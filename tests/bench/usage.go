@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,17 +23,27 @@ type usage struct {
 	written int64         // bytes dirtied on disks by all processes
 	size    int64         // bytes of what was written outside the store
 	beside  time.Duration // median time of a listing while it ran
+	again   *usage        // of the same once more, where that is measured
 }
 
-// timed runs a command to its end.
-func timed(env []string, argv ...string) (usage, error) {
-	cmd := exec.Command(argv[0], argv[1:]...)
+// timed runs a command to its end, or ends it and all that it started with the context.
+func timed(ctx context.Context, env []string, argv ...string) (usage, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	start := time.Now()
 	err := cmd.Run()
 	u := usage{wall: time.Since(start)}
+	if ctx.Err() != nil {
+		if cmd.Process != nil {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // whoever did not heed it
+		}
+		return u, context.Cause(ctx)
+	}
 	if err != nil {
 		return u, fmt.Errorf("%s: %w\n%s", strings.Join(argv, " "), err, &stderr)
 	}

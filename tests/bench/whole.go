@@ -8,12 +8,6 @@ import (
 	"github.com/kimg/kimg/tests/lab"
 )
 
-// What is loaded, below the place: an OCI layout with an image named 1, and an archive.
-const (
-	imageDir    = "image"
-	archiveFile = "image.tar"
-)
-
 // fresh is an empty store beside.
 func (s *site) fresh(id string) *site {
 	f := *s
@@ -28,19 +22,17 @@ func (s *site) whole() error {
 		return err
 	}
 	s.trash = nil
-	_, err := timed(s.tmp(), s.fast("commit", "whole", "localhost/whole")...)
+	_, err := s.timed(s.tmp(), s.fast("commit", "whole", "localhost/whole")...)
 	return errors.Join(err, s.settle())
 }
 
 // archive makes the archive that is loaded, of the image, which podman writes.
-func (s *site) archive() error {
-	if err := s.whole(); err != nil {
-		return err
+func (s *site) archive(path string) error {
+	err := s.whole()
+	if err == nil {
+		_, err = s.timed(s.tmp(), s.podman("save", "-q", "-o", path, "localhost/whole")...)
 	}
-	if _, err := timed(s.tmp(), s.podman("save", "-q", "-o", filepath.Join(s.dir, archiveFile), "localhost/whole")...); err != nil {
-		return err
-	}
-	return s.settle()
+	return err
 }
 
 func (s *site) podman(args ...string) []string {
@@ -48,27 +40,27 @@ func (s *site) podman(args ...string) []string {
 }
 
 // load is kimg load into an empty store.
-func load(name, from string) contender {
+func load(name string) contender {
 	return contender{name: name, do: func(s *site, id string) (usage, error) {
-		return timed(s.tmp(), s.fresh(id).fast("load", "-q", "-i", filepath.Join(s.dir, from))...)
+		return s.timed(s.tmp(), s.fresh(id).fast("load", "-q", "-i", s.input)...)
 	}}
 }
 
 // listed is load while the images of the store are listed all the time.
-func listed(name, from string) contender {
+func listed(name string) contender {
 	return contender{name: name, do: func(s *site, id string) (usage, error) {
 		f := s.fresh(id)
-		if _, err := timed(nil, f.command("images")...); err != nil { // makes the store
+		if _, err := s.timed(nil, f.command("images")...); err != nil { // makes the store
 			return usage{}, err
 		}
-		return f.atOnce([][]string{f.fast("load", "-q", "-i", filepath.Join(s.dir, from))})
+		return f.atOnce([][]string{f.fast("load", "-q", "-i", s.input)})
 	}}
 }
 
 // copyIn is skopeo copy into an empty store.
 func copyIn(name string) contender {
 	return contender{name: name, do: func(s *site, id string) (usage, error) {
-		return timed(s.tmp(), s.fresh(id).skopeo("oci:"+filepath.Join(s.dir, imageDir)+":1")...)
+		return s.timed(s.tmp(), s.fresh(id).skopeo("oci:"+s.input+":1")...)
 	}}
 }
 
@@ -80,7 +72,7 @@ func (s *site) skopeo(args ...string) []string {
 
 func podmanLoad() contender {
 	return contender{name: "podman", do: func(s *site, id string) (usage, error) {
-		return timed(s.tmp(), s.fresh(id).podman("load", "-q", "-i", filepath.Join(s.dir, archiveFile))...)
+		return s.timed(s.tmp(), s.fresh(id).podman("load", "-q", "-i", s.input)...)
 	}}
 }
 
@@ -99,10 +91,6 @@ func saved(name string, command func(s *site, to string) []string) contender {
 	return contender{name: name, do: func(s *site, id string) (usage, error) {
 		to := filepath.Join(s.dir, "out-"+id+".tar")
 		s.later("rm", "-f", to)
-		u, err := timed(s.tmp(), command(s, to)...)
-		if err == nil {
-			u.size, err = sizeOf(to)
-		}
-		return u, err
+		return s.written(to, false, command(s, to))
 	}}
 }

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/pgzip"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -87,7 +87,7 @@ func packedLayer(blobs string, layer, files, size int) (d ispec.Descriptor, diff
 		return d, "", err
 	}
 	packed, plain := sha256.New(), sha256.New()
-	z := gzip.NewWriter(io.MultiWriter(f, packed))
+	z := pgzip.NewWriter(io.MultiWriter(f, packed))
 	t := tar.NewWriter(io.MultiWriter(z, plain))
 	for i := range files {
 		h := &tar.Header{Name: fmt.Sprintf("srv/l%d/d%d/f%d", layer, i/50, i), Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(size), ModTime: time.Unix(1e9, 0)}
