@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containers/storage"
@@ -223,22 +224,26 @@ func (d dirFiles) close() {
 	}
 }
 
-// open finds a regular file. A link inside the layer is followed as the unpacking process followed it, with the layer's directory
-// as its root: never out of the layer.
+// open opens a regular file, and touches nothing else. A link inside the layer is followed as the unpacking process followed it, with the
+// layer's directory as its root: never out of the layer.
 func (d dirFiles) open(name string) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for _, fd := range d {
-		got, err := unix.Openat2(fd, strings.TrimLeft(name, "/"), &how)
+		found, err := unix.Openat2(fd, strings.TrimLeft(name, "/"), &how)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			continue
 		}
 		if err != nil {
 			return -1, &os.PathError{Op: "open", Path: kimg.Escape(name, 255), Err: err}
 		}
+		defer unix.Close(found)
 		var st unix.Stat_t
-		if err := unix.Fstat(got, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-			unix.Close(got)
+		if err := unix.Fstat(found, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return -1, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not a regular file any more")
+		}
+		got, err := unix.Open("/proc/self/fd/"+strconv.Itoa(found), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, &os.PathError{Op: "open", Path: kimg.Escape(name, 255), Err: err}
 		}
 		return got, nil
 	}
