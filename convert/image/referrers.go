@@ -105,7 +105,7 @@ func (j *job) findAbout(ctx context.Context, images []digest.Digest) ([]about, e
 	if !ok || len(images) == 0 {
 		return nil, nil
 	}
-	client, err := referrers.New(j.o.Sys, reference.TrimNamed(j.src.DockerReference()))
+	client, err := referrers.New(j.o.Sys, reference.TrimNamed(j.src.DockerReference()), j.patience())
 	if err != nil {
 		return nil, err
 	}
@@ -190,23 +190,12 @@ func (f *finder) entry(ctx context.Context, d ispec.Descriptor) ([]byte, error) 
 
 // list asks for what has d as its subject, and where nobody answers looks under the tag.
 func (f *finder) list(ctx context.Context, d digest.Digest) (list []ispec.Descriptor, err error) {
-	list, ok, err := f.listed(ctx, f.client, d)
+	list, ok, err := f.client.List(ctx, d, maxAbout)
 	if err != nil || ok {
 		return list, err
 	}
-	index, err := f.tag(ctx, f.src, tagAbout(d))
+	index, err := f.client.Manifest(ctx, tagAbout(d))
 	return fallback(index, err)
-}
-
-// listed is List of a client, as patient as with everything else.
-func (c *Converter) listed(ctx context.Context, client *referrers.Client, d digest.Digest) (list []ispec.Descriptor, ok bool, err error) {
-	p := c.patience()
-	p.Limited = true
-	err = p.Ask(ctx, func(ctx context.Context) (err error) {
-		list, ok, err = client.List(ctx, d, maxAbout)
-		return err
-	})
-	return list, ok, err
 }
 
 // fallback are the entries of an index that a tag led to, or did not.
@@ -223,7 +212,7 @@ func fallback(index []byte, err error) ([]ispec.Descriptor, error) {
 
 // tagged finds what a tag leads to, with what is in it when it is an index.
 func (f *finder) tagged(ctx context.Context, tag string) error {
-	manifest, err := f.tag(ctx, f.src, tag)
+	manifest, err := f.client.Manifest(ctx, tag)
 	if err != nil || manifest == nil {
 		return err
 	}
@@ -253,23 +242,6 @@ func (f *finder) tagged(ctx context.Context, tag string) error {
 	return f.found(a)
 }
 
-// tag reads what another tag of the repository leads to; nil: there is no such tag.
-func (c *Converter) tag(ctx context.Context, of types.ImageReference, tag string) ([]byte, error) {
-	ref, err := retagged(of, tag)
-	if err != nil {
-		return nil, err
-	}
-	src, err := c.openRemote(ctx, ref)
-	if err != nil {
-		if kimg.ClassOf(err) == kimg.ErrNotFound {
-			err = nil
-		}
-		return nil, err
-	}
-	defer src.Close()
-	return src.Manifest(ctx)
-}
-
 // putAbout sends manifests to the registry with what they name, byte for byte: they are no images, and the policy is not asked.
 func (j *job) putAbout(ctx context.Context, to *remoteDestination, all []about) error {
 	var subjects []digest.Digest
@@ -297,15 +269,15 @@ func (j *job) putAbout(ctx context.Context, to *remoteDestination, all []about) 
 	if len(subjects) == 0 {
 		return nil
 	}
-	client, err := referrers.New(to.sys, reference.TrimNamed(j.dst.DockerReference()))
+	client, err := referrers.New(to.sys, reference.TrimNamed(j.dst.DockerReference()), j.patience())
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	for _, subject := range subjects {
-		_, ok, err := j.listed(ctx, client, subject)
+		_, ok, err := client.List(ctx, subject, maxAbout)
 		if err == nil && !ok {
-			err = j.listAbout(ctx, to, subject, of[subject])
+			err = listAbout(ctx, client, to, subject, of[subject])
 		}
 		if err != nil {
 			return kimg.Wrap("referrers of "+subject.String(), err)
@@ -315,11 +287,8 @@ func (j *job) putAbout(ctx context.Context, to *remoteDestination, all []about) 
 }
 
 // listAbout adds manifests to the index that a registry without the API has under a tag.
-func (j *job) listAbout(ctx context.Context, to *remoteDestination, subject digest.Digest, all []about) error {
-	there := New(j.o)
-	there.o.Sys = to.sys
-	defer there.Close()
-	before, err := there.tag(ctx, j.dst, tagAbout(subject))
+func listAbout(ctx context.Context, client *referrers.Client, to *remoteDestination, subject digest.Digest, all []about) error {
+	before, err := client.Manifest(ctx, tagAbout(subject))
 	list, err := fallback(before, err)
 	if err != nil {
 		return err

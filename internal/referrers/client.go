@@ -38,8 +38,8 @@ func client(sys *types.SystemContext, repo reference.Named) (*http.Client, error
 		t.Proxy = http.ProxyURL(sys.DockerProxyURL)
 	}
 	return &http.Client{Transport: t, CheckRedirect: func(req *http.Request, via []*http.Request) error {
-		if len(via) > 5 || req.URL.Host != via[0].URL.Host { // a login is for nobody else
-			return http.ErrUseLastResponse
+		if elsewhere := req.URL.Host != via[0].URL.Host; len(via) > 5 || elsewhere && !strings.Contains(via[0].URL.Path, "/manifests/") {
+			return http.ErrUseLastResponse // who lists what is about others is the registry itself
 		}
 		return nil
 	}}, nil

@@ -1,5 +1,6 @@
-// Package referrers asks registries which manifests are about another one (OCI distribution specification 1.1, "Listing Referrers").
-// containers/image speaks to registries for everything else and does not know that.
+// Package referrers asks registries which manifests are about another one (OCI distribution specification 1.1, "Listing Referrers"), and
+// what many tags lead to. containers/image, which speaks to registries for everything else, does not know the first, and begins anew, with
+// another connection and login, for every tag.
 package referrers
 
 import (
@@ -14,6 +15,7 @@ import (
 
 	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/image/v5/manifest"
 	"github.com/containers/image/v5/pkg/docker/config"
 	"github.com/containers/image/v5/pkg/sysregistriesv2"
 	"github.com/containers/image/v5/types"
@@ -21,25 +23,30 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/registry"
 	"github.com/kimg/kimg/internal/strict"
 )
 
 // Client asks about one repository. Not for concurrent use.
 type Client struct {
-	repo  reference.Named
-	login types.DockerAuthConfig
-	token string // of a token server, or given
+	repo     reference.Named
+	patience registry.Patience
+	login    types.DockerAuthConfig
+	token    string // of a token server, or given
+	given    bool
+	basic    bool // the registry wants the login itself
 
 	http   *http.Client
 	scheme string // that the registry has; empty: not known yet
 }
 
 // New prepares to ask about a repository, as sys and registries.conf say, which may be nil. Its mirrors are not asked. The caller closes it.
-func New(sys *types.SystemContext, repo reference.Named) (*Client, error) {
-	c := &Client{repo: repo}
+func New(sys *types.SystemContext, repo reference.Named, p registry.Patience) (*Client, error) {
 	if sys == nil {
 		sys = &types.SystemContext{}
 	}
+	c := &Client{repo: repo, patience: p.For(sys, repo)}
+	c.patience.Limited = true
 	if reg, err := sysregistriesv2.FindRegistry(sys, repo.Name()); err != nil {
 		return nil, kimg.Errorf(kimg.ErrInvalid, "registries.conf", "%w", err)
 	} else if reg != nil {
@@ -53,7 +60,7 @@ func New(sys *types.SystemContext, repo reference.Named) (*Client, error) {
 	if c.login, err = config.GetCredentialsForRef(sys, c.repo); err != nil {
 		return nil, err
 	}
-	c.token = sys.DockerBearerRegistryToken
+	c.token, c.given = sys.DockerBearerRegistryToken, sys.DockerBearerRegistryToken != ""
 	c.http, err = client(sys, c.repo)
 	return c, err
 }
@@ -67,8 +74,15 @@ func (c *Client) List(ctx context.Context, about digest.Digest, most int) (all [
 	if err := strict.Digest(about.String()); err != nil {
 		return nil, false, err
 	}
-	path := "/v2/" + reference.Path(c.repo) + "/referrers/" + about.String()
-	for at := path; at != ""; {
+	err = c.patience.Ask(ctx, func(ctx context.Context) error {
+		all, ok, err = c.list(ctx, about, most)
+		return err
+	})
+	return all, ok, err
+}
+
+func (c *Client) list(ctx context.Context, about digest.Digest, most int) (all []ispec.Descriptor, ok bool, err error) {
+	for at := c.path("referrers", about.String()); at != ""; {
 		page, next, err := c.page(ctx, at)
 		if err != nil || page == nil {
 			return nil, false, err
@@ -84,9 +98,33 @@ func (c *Client) List(ctx context.Context, about digest.Digest, most int) (all [
 	return all, true, nil
 }
 
+// Manifest returns what a tag leads to; nil when there is no such tag.
+func (c *Client) Manifest(ctx context.Context, tag string) (data []byte, err error) {
+	err = c.patience.Ask(ctx, func(ctx context.Context) error {
+		res, err := c.get(ctx, c.path("manifests", tag), manifest.DefaultRequestedManifestMIMETypes)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode == http.StatusNotFound {
+			return nil
+		}
+		if err = refused(res); err == nil {
+			data, err = body(res, strict.MaxDocument)
+		}
+		return err
+	})
+	return data, err
+}
+
+// path is where something of the repository is.
+func (c *Client) path(kind, name string) string {
+	return "/v2/" + reference.Path(c.repo) + "/" + kind + "/" + name
+}
+
 // page reads one page and finds the next; nil when there is no such thing.
 func (c *Client) page(ctx context.Context, at string) (all []ispec.Descriptor, next string, err error) {
-	res, err := c.get(ctx, at)
+	res, err := c.get(ctx, at, []string{ispec.MediaTypeImageIndex})
 	if err != nil {
 		return nil, "", err
 	}
@@ -96,12 +134,9 @@ func (c *Client) page(ctx context.Context, at string) (all []ispec.Descriptor, n
 	case slices.Contains([]int{http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable}, res.StatusCode),
 		res.StatusCode == http.StatusOK && kind != ispec.MediaTypeImageIndex:
 		return nil, "", nil
-	case res.StatusCode == http.StatusTooManyRequests:
-		return nil, "", docker.ErrTooManyRequests
-	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
-		return nil, "", kimg.Errorf(kimg.ErrAuth, "referrers", "the registry answers with status %d", res.StatusCode)
-	case res.StatusCode != http.StatusOK:
-		return nil, "", fmt.Errorf("referrers: %w (status %d)", docker.UnexpectedHTTPStatusError{StatusCode: res.StatusCode}, res.StatusCode)
+	}
+	if err := refused(res); err != nil {
+		return nil, "", err
 	}
 	data, err := body(res, strict.MaxDocument)
 	if err != nil {
@@ -118,6 +153,19 @@ func (c *Client) page(ctx context.Context, at string) (all []ispec.Descriptor, n
 	}
 	next, err = following(res)
 	return append([]ispec.Descriptor{}, index.Manifests...), next, err
+}
+
+// refused is an answer that does not give what was asked for.
+func refused(res *http.Response) error {
+	switch res.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusTooManyRequests:
+		return docker.ErrTooManyRequests
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return kimg.Errorf(kimg.ErrAuth, "referrers", "the registry answers with status %d", res.StatusCode)
+	}
+	return fmt.Errorf("referrers: %w (status %d)", docker.UnexpectedHTTPStatusError{StatusCode: res.StatusCode}, res.StatusCode)
 }
 
 // following finds the next page in a Link header (RFC 8288); a login must not go to another host.
@@ -145,21 +193,21 @@ func body(res *http.Response, most int64) ([]byte, error) {
 	return data, err
 }
 
-// get asks the registry, and logs in when it wants that.
-func (c *Client) get(ctx context.Context, at string) (*http.Response, error) {
-	res, err := c.ask(ctx, at)
-	if err != nil || res.StatusCode != http.StatusUnauthorized || c.token != "" {
+// get asks the registry, and logs in when it wants that, also when it takes a token back.
+func (c *Client) get(ctx context.Context, at string, accept []string) (*http.Response, error) {
+	res, err := c.ask(ctx, at, accept)
+	if err != nil || res.StatusCode != http.StatusUnauthorized || c.given {
 		return res, err
 	}
 	res.Body.Close()
 	if err := c.logIn(ctx, res); err != nil {
 		return nil, err
 	}
-	return c.ask(ctx, at)
+	return c.ask(ctx, at, accept)
 }
 
 // ask asks once, by HTTPS, or, where certificates are of no matter, by HTTP where that is what there is.
-func (c *Client) ask(ctx context.Context, at string) (*http.Response, error) {
+func (c *Client) ask(ctx context.Context, at string, accept []string) (*http.Response, error) {
 	host := reference.Domain(c.repo)
 	if host == "docker.io" {
 		host = "registry-1.docker.io"
@@ -177,11 +225,11 @@ func (c *Client) ask(ctx context.Context, at string) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		req.Header.Set("Accept", ispec.MediaTypeImageIndex)
+		req.Header["Accept"] = accept
 		switch {
 		case c.token != "":
 			req.Header.Set("Authorization", "Bearer "+c.token)
-		case c.scheme != "" && c.login.Username != "":
+		case c.basic && c.login.Username != "":
 			req.SetBasicAuth(c.login.Username, c.login.Password)
 		}
 		res, err := c.http.Do(req)
@@ -199,7 +247,7 @@ func (c *Client) ask(ctx context.Context, at string) (*http.Response, error) {
 // logIn does what a registry's challenge wants: nothing for basic logins, which come along from now on, or it gets a token.
 func (c *Client) logIn(ctx context.Context, res *http.Response) error {
 	realm, service, bearer := challenge(res.Header.Values("WWW-Authenticate"))
-	if !bearer {
+	if c.basic = !bearer; c.basic {
 		return nil
 	}
 	to, err := url.Parse(realm)
