@@ -138,6 +138,7 @@ func (a *app) fetch(ctx context.Context, st *store.Store, ref string, policy com
 	if named := src.DockerReference(); named != nil {
 		name = named.String()
 	}
+	name = untagged(name)
 	have, err := a.inStore(ctx, st, name, p)
 	absent := kimg.ClassOf(err) == kimg.ErrNotFound || kimg.ClassOf(err) == kimg.ErrUnsupported
 	switch {
@@ -209,6 +210,20 @@ func nameOf(src types.ImageReference) string {
 		return name
 	}
 	return ""
+}
+
+// untagged is a name without its tag where it has a digest as well, which says more: as podman and docker take it.
+func untagged(name string) string {
+	named, err := reference.Parse(name)
+	digested, ok := named.(reference.Canonical)
+	if err != nil || !ok {
+		return name
+	}
+	bare, err := reference.WithDigest(reference.TrimNamed(digested), digested.Digest())
+	if err != nil {
+		return name
+	}
+	return bare.String()
 }
 
 // candidates are the names under which registries may have an image, in the order in which they are asked; none for what can only be

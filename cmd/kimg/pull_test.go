@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/containers/image/v5/types"
@@ -55,5 +56,18 @@ func TestCandidates(t *testing.T) {
 			t.Errorf("%q with %q: %v, %v", c.name, c.conf, got, err)
 		}
 		_ = os.Remove(conf)
+	}
+}
+
+// A digest says more than the tag beside it.
+func TestUntagged(t *testing.T) {
+	at := "@sha256:" + strings.Repeat("1", 64)
+	for name, want := range map[string]string{
+		"app:1" + at: "app" + at, "a.example:5000/x/app:1" + at: "a.example:5000/x/app" + at, "a.example/app" + at: "a.example/app" + at,
+		"app:1": "app:1", "app": "app", "Not A Name" + at: "Not A Name" + at, "sha256:1": "sha256:1", strings.Repeat("1", 64): strings.Repeat("1", 64),
+	} {
+		if got := untagged(name); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }

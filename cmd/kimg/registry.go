@@ -104,7 +104,7 @@ func (o *inspectOptions) elsewhere(list []string) bool {
 
 func isReference(text string) bool {
 	refs, err := references([]string{text})
-	return err == nil && !convertimage.NamesStore(refs[0])
+	return err != nil || !convertimage.NamesStore(refs[0]) // what is wrong with it is said by who reads it
 }
 
 // remoteImage is what is known of an image elsewhere without its layers.
