@@ -15,6 +15,7 @@ import (
 // contender is one way to do the work of a row.
 type contender struct {
 	name string
+	most int                                     // rounds at most; 0: all of them
 	do   func(s *site, id string) (usage, error) // prepares and measures one run; id is its own
 }
 

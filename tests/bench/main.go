@@ -145,7 +145,7 @@ func (b *bench) ground(grounds map[bool]*ground, disk bool) error {
 
 // A run of long needs no other one before it to warm up, and what took enough in all is measured once more only when -rounds
 // says so.
-const long, enough = 3 * time.Second, 12 * time.Second
+const long, enough = 3 * time.Second, 10 * time.Second
 
 // duel measures all contenders of a row in alternating order. In memory the first round warms up and does not count.
 func (b *bench) duel(ctx context.Context, rep *report, g *ground, r row) (*result, error) {
@@ -172,7 +172,7 @@ func (b *bench) duel(ctx context.Context, rep *report, g *ground, r row) (*resul
 			if i%2 == 1 {
 				c = r.contenders[len(r.contenders)-1-j]
 			}
-			most := rounds
+			most := min(rounds, cmp.Or(c.most, rounds))
 			if !r.judged(c) {
 				most = min(most, 2)
 			}
