@@ -143,7 +143,7 @@ func TestCancelWhileStaging(t *testing.T) {
 	go func() { <-src.begun; cancel() }()
 	begin := time.Now()
 	_, err := ts.AddLayer(ctx, "", src)
-	if kimg.ClassOf(err) != kimg.ErrInterrupted || time.Since(begin) > 2*time.Second {
+	if kimg.ClassOf(err) != kimg.ErrInterrupted || time.Since(begin) > 20*time.Second {
 		t.Errorf("%v after %v", err, time.Since(begin))
 	}
 	if got := ts.inventory(t); got != before {
@@ -167,7 +167,7 @@ func TestCancelWhileReading(t *testing.T) {
 	time.AfterFunc(200*time.Millisecond, cancel)
 	begin := time.Now()
 	_, err = ts.AddLayer(ctx, "", store.TarSource(r))
-	if kimg.ClassOf(err) != kimg.ErrInterrupted || time.Since(begin) > 2*time.Second {
+	if kimg.ClassOf(err) != kimg.ErrInterrupted || time.Since(begin) > 20*time.Second {
 		t.Errorf("%v after %v", err, time.Since(begin))
 	}
 	checkNothingStaged(t, ts)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/store"
@@ -48,6 +49,15 @@ func TestKilledWhileTheLibraryUnpacks(t *testing.T) {
 	must(t, cmd.Process.Kill())
 	if err := cmd.Wait(); err == nil {
 		t.Fatal("it was done before it was killed")
+	}
+	// A program that it was about to start has a copy of the change's lock until it is that program.
+	intents, err := filepath.Glob(filepath.Join(ts.root, "kimg", "intent-*"))
+	must(t, err)
+	for _, path := range intents {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		must(t, err)
+		must(t, unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK}))
+		must(t, f.Close())
 	}
 	ts.Store = ts.open(t)
 	if got := ts.shape(t); got != before {

@@ -24,25 +24,32 @@ func TestTurn(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if d := took(ended); d > 500*time.Millisecond {
-		t.Errorf("who gave up waited for %v", d)
+	soon := func(what string, took func() time.Duration) {
+		t.Helper()
+		best := took()
+		for try := 1; try < 5 && best > 500*time.Millisecond; try++ { // the machine may be busy with something else
+			best = min(best, took())
+		}
+		if best > 500*time.Millisecond {
+			t.Errorf("%s after %v", what, best)
+		}
 	}
-	start, free := time.Now(), make(chan struct{})
-	time.AfterFunc(50*time.Millisecond, func() { close(free); held[0]() })
-	took(t.Context())
-	select {
-	case <-free:
-	default:
-		t.Error("it did not wait")
-	}
-	if d := time.Since(start); d > 900*time.Millisecond {
-		t.Errorf("a turn was free after 50 ms and came after %v", d)
-	}
+	soon("who gave up went on", func() time.Duration { return took(ended) })
+	soon("a turn was free after 50 ms and came", func() time.Duration {
+		free := make(chan struct{})
+		time.AfterFunc(50*time.Millisecond, func() { close(free); held[0]() })
+		d := took(t.Context())
+		select {
+		case <-free:
+		default:
+			t.Error("it did not wait")
+		}
+		held[0] = st.Turn(t.Context())
+		return d
+	})
 	for _, done := range held {
 		done()
 		done()
 	}
-	if d := took(t.Context()); d > 500*time.Millisecond {
-		t.Errorf("a free turn came after %v", d)
-	}
+	soon("a free turn came", func() time.Duration { return took(t.Context()) })
 }
