@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/kimg/kimg/internal/testenv"
 )
 
 // TestTurn: one for every two processors; the next one waits for a turn that is given back, or for a second.
@@ -24,18 +26,9 @@ func TestTurn(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	soon := func(what string, took func() time.Duration) {
-		t.Helper()
-		best := took()
-		for try := 1; try < 5 && best > 500*time.Millisecond; try++ { // the machine may be busy with something else
-			best = min(best, took())
-		}
-		if best > 500*time.Millisecond {
-			t.Errorf("%s after %v", what, best)
-		}
-	}
-	soon("who gave up went on", func() time.Duration { return took(ended) })
-	soon("a turn was free after 50 ms and came", func() time.Duration {
+	const bar = 500 * time.Millisecond
+	testenv.Soon(t, "who gave up went on", bar, func() time.Duration { return took(ended) })
+	testenv.Soon(t, "a turn was free after 50 ms and came", bar, func() time.Duration {
 		free := make(chan struct{})
 		time.AfterFunc(50*time.Millisecond, func() { close(free); held[0]() })
 		d := took(t.Context())
@@ -51,5 +44,5 @@ func TestTurn(t *testing.T) {
 		done()
 		done()
 	}
-	soon("a free turn came", func() time.Duration { return took(t.Context()) })
+	testenv.Soon(t, "a free turn came", bar, func() time.Duration { return took(t.Context()) })
 }

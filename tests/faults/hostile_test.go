@@ -18,6 +18,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert/image"
+	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/tests/asroot"
 	"github.com/kimg/kimg/tests/lab"
 )
@@ -33,37 +34,37 @@ func TestCancelPhases(t *testing.T) {
 	}
 	for _, kind := range []string{"ping", "token", "manifest", "blob", "head", "post", "patch", "put", "publish"} {
 		t.Run(kind, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			var at time.Time
-			var once sync.Once
-			fault := &Fault{Kind: kind, Do: func(w http.ResponseWriter, r *http.Request, data []byte) {
-				once.Do(func() { at = time.Now(); cancel() })
-				Silence(w, r, data)
-			}}
-			s, tags := full(), 1
-			if pushed := slices.Contains([]string{"head", "post", "patch", "put", "publish"}, kind); pushed {
-				s, tags = &Registry{}, 0
-			}
-			s.Fault, s.User, s.Token = fault, "me:secret", true
-			src, dst := "docker://"+serve(t, s)+"/app:1", "dir:"+dir+"/dst"
-			if tags == 0 {
-				src, dst = "oci:"+dir+"/src:a", src
-			}
-			sys := system(t)
-			sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
-			c := image.New(image.Options{Sys: sys, Keep: true, NoSync: true})
-			defer c.Close()
-			from, _ := image.Parse(src)
-			to, _ := image.Parse(dst)
-			_, err := c.Convert(ctx, from, to)
-			took := time.Since(at)
-			ends(t, err, kimg.ErrInterrupted)
-			if took > 500*time.Millisecond {
-				t.Errorf("it took %s", took)
-			}
-			if names, err := os.ReadDir(dir); err != nil || len(names) != 1 || len(s.Names()) != tags {
-				t.Errorf("%v and %v are left, %v", names, s.Names(), err)
-			}
+			testenv.Soon(t, "it ended", 500*time.Millisecond, func() time.Duration {
+				ctx, cancel := context.WithCancel(t.Context())
+				var at time.Time
+				var once sync.Once
+				fault := &Fault{Kind: kind, Do: func(w http.ResponseWriter, r *http.Request, data []byte) {
+					once.Do(func() { at = time.Now(); cancel() })
+					Silence(w, r, data)
+				}}
+				s, tags := full(), 1
+				if pushed := slices.Contains([]string{"head", "post", "patch", "put", "publish"}, kind); pushed {
+					s, tags = &Registry{}, 0
+				}
+				s.Fault, s.User, s.Token = fault, "me:secret", true
+				src, dst := "docker://"+serve(t, s)+"/app:1", "dir:"+dir+"/dst"
+				if tags == 0 {
+					src, dst = "oci:"+dir+"/src:a", src
+				}
+				sys := system(t)
+				sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
+				c := image.New(image.Options{Sys: sys, Keep: true, NoSync: true})
+				defer c.Close()
+				from, _ := image.Parse(src)
+				to, _ := image.Parse(dst)
+				_, err := c.Convert(ctx, from, to)
+				took := time.Since(at)
+				ends(t, err, kimg.ErrInterrupted)
+				if names, err := os.ReadDir(dir); err != nil || len(names) != 1 || len(s.Names()) != tags {
+					t.Errorf("%v and %v are left, %v", names, s.Names(), err)
+				}
+				return took
+			})
 		})
 	}
 }

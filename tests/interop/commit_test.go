@@ -39,6 +39,7 @@ func TestImagesDuringCommit(t *testing.T) {
 	slices.Sort(quiet)
 	allowed := max(patience, 5*quiet[len(quiet)/2]) // both cores are busy, perhaps with more than this commit
 
+	begin := time.Now()
 	commit := lab.Start(t, s.Env, s.Args("commit", "c", "localhost/result")...)
 	done := make(chan error, 1)
 	go func() { done <- commit.Wait() }()
@@ -56,6 +57,7 @@ func TestImagesDuringCommit(t *testing.T) {
 	if len(during) < 5 {
 		t.Fatalf("the commit was over after %d listings", len(during))
 	}
+	allowed = max(allowed, time.Since(begin)/20) // the machine may have become busy since
 	slices.Sort(during)
 	median, worst := during[len(during)/2], during[len(during)-1]
 	t.Logf("%d listings during the commit: median %v, worst %v; without it: median %v", len(during), median, worst, quiet[len(quiet)/2])

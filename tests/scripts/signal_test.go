@@ -9,10 +9,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg/internal/testenv"
 )
 
-// patience is how long a command may take to end after a signal, with some room for a busy machine.
-const patience = 2*time.Second + 500*time.Millisecond
+// patience is how long a command may take to end after a signal.
+const patience = 2 * time.Second
 
 // interrupt starts a command, waits until ready says so, sends signals and returns the run.
 func (l *lab) interrupt(t *testing.T, cmd *exec.Cmd, ready func() bool, signals ...os.Signal) (result, time.Duration) {
@@ -39,6 +43,21 @@ func (l *lab) interrupt(t *testing.T, cmd *exec.Cmd, ready func() bool, signals 
 	return result{out: out.String(), err: errs.String(), code: cmd.ProcessState.ExitCode()}, time.Since(start)
 }
 
+// endless gives a command a standard input that begins and does not go on, and tells whether it has read that.
+func endless(t *testing.T, cmd *exec.Cmd) (read func() bool) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	check(t, err)
+	t.Cleanup(func() { check(t, errors.Join(r.Close(), w.Close())) })
+	_, err = w.WriteString("a beginning")
+	check(t, err)
+	cmd.Stdin = r
+	return func() bool {
+		left, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+		return err == nil && left == 0
+	}
+}
+
 // staging reports whether a layer is being written.
 func (l *lab) staging() bool {
 	found, _ := filepath.Glob(filepath.Join(l.root(), "overlay/staging/*/*"))
@@ -58,7 +77,6 @@ func TestInterrupt(t *testing.T) {
 	l.must(t, "add", "c1", "many", "/srv/many")
 	before := l.snapshot()
 	layout := func() bool { _, err := os.Stat(filepath.Join(l.work, "dest/layout")); return err == nil }
-	soon := func() bool { time.Sleep(200 * time.Millisecond); return true }
 	for _, c := range []struct {
 		line   string
 		ready  func() bool
@@ -70,23 +88,23 @@ func TestInterrupt(t *testing.T) {
 		{"commit c1 oci:dest/layout:1", layout, syscall.SIGINT, 130},
 		{"commit --compression gzip c1 oci:dest/layout:1", layout, syscall.SIGTERM, 143},
 		{"import many new:1", l.staging, syscall.SIGTERM, 143},
-		{"import - new:1", soon, syscall.SIGINT, 130}, // from a stream that says nothing and does not end
+		{"import - new:1", nil, syscall.SIGINT, 130}, // from a stream that says nothing and does not end
 	} {
-		cmd := exec.Command(binary, strings.Fields(c.line)...)
-		in, hold, err := os.Pipe()
-		check(t, err)
-		cmd.Stdin = in
-		r, took := l.interrupt(t, cmd, c.ready, c.signal)
-		check(t, errors.Join(in.Close(), hold.Close()))
-		if err := refused(r, c.code, "interrupted"); err != nil {
-			t.Errorf("%s: %v", c.line, err)
-		}
-		if took > patience {
-			t.Errorf("%s: ended after %v", c.line, took)
-		}
-		if d := before.differs(l.snapshot()); d != "" {
-			t.Errorf("%s changed:\n%s", c.line, d)
-		}
+		testenv.Soon(t, c.line+" ended", patience, func() time.Duration {
+			cmd := exec.Command(binary, strings.Fields(c.line)...)
+			ready := endless(t, cmd)
+			if c.ready != nil {
+				ready = c.ready
+			}
+			r, took := l.interrupt(t, cmd, ready, c.signal)
+			if err := refused(r, c.code, "interrupted"); err != nil {
+				t.Errorf("%s: %v", c.line, err)
+			}
+			if d := before.differs(l.snapshot()); d != "" {
+				t.Errorf("%s changed:\n%s", c.line, d)
+			}
+			return took
+		})
 	}
 	l.must(t, "check")
 	l.must(t, "commit", "c1", "new:1")
@@ -95,15 +113,14 @@ func TestInterrupt(t *testing.T) {
 // A second signal ends the program at once, whatever it waits for.
 func TestSecondSignal(t *testing.T) {
 	l := fixture(t)
-	r, w, err := os.Pipe()
-	check(t, err)
-	defer w.Close()
-	cmd := exec.Command(binary, "import", "-", "new:1")
-	cmd.Stdin = r
-	res, took := l.interrupt(t, cmd, func() bool { time.Sleep(200 * time.Millisecond); return true }, syscall.SIGTERM, syscall.SIGTERM)
-	if res.code != 143 || took > time.Second {
-		t.Errorf("exit %d after %v", res.code, took)
-	}
+	testenv.Soon(t, "ended", time.Second, func() time.Duration {
+		cmd := exec.Command(binary, "import", "-", "new:1")
+		r, took := l.interrupt(t, cmd, endless(t, cmd), syscall.SIGTERM, syscall.SIGTERM)
+		if r.code != 143 {
+			t.Errorf("exit %d", r.code)
+		}
+		return took
+	})
 	l.must(t, "images")
 	l.must(t, "check")
 }
