@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"sync"
 	"testing"
@@ -128,9 +129,12 @@ func TestLockWaits(t *testing.T) {
 		_, err := st.NewContainer(ctx, nil, store.ContainerOptions{Name: "late"})
 		done <- err
 	}()
-	stacks := make([]byte, 1<<20)
-	for len(done) == 0 && !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte(" [sync.RWMutex.")) { // until it waits
-		time.Sleep(time.Millisecond)
+	stacks, waits := make([]byte, 1<<20), regexp.MustCompile(`\[sync\.(RW)?Mutex\.`)
+	for begin := time.Now(); !waits.Match(stacks[:runtime.Stack(stacks, true)]) && len(done) == 0; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 20*time.Second {
+			t.Error("neither waits nor ends")
+			break
+		}
 	}
 	cancel()
 	select {
