@@ -20,7 +20,7 @@ import (
 )
 
 // Open opens path for reading. Anything but a regular file (a link, directory, FIFO, socket or device) is refused with
-// class unsafe, without blocking and without touching it. The caller closes the file.
+// class unsafe, without blocking and, unless it has just taken the place of something else, without touching it. The caller closes the file.
 func Open(path string) (*os.File, error) {
 	return openFlags(path, os.O_RDONLY, 0)
 }
@@ -46,11 +46,14 @@ func OpenIn(root *os.File, rel string) (*os.File, error) {
 	defer runtime.KeepAlive(root)
 	at, names := int(root.Fd()), strings.Split(rel, "/")
 	for i, name := range names {
-		flags := unix.O_DIRECTORY
+		flags, fd := unix.O_DIRECTORY, -1
+		var err error
 		if i == len(names)-1 {
-			flags = 0
+			flags, err = 0, special(at, name, rel)
 		}
-		fd, err := openAt(at, name, flags)
+		if err == nil {
+			fd, err = openAt(at, name, flags)
+		}
 		if i > 0 {
 			unix.Close(at)
 		}
@@ -71,13 +74,32 @@ func openAt(at int, name string, flags int) (fd int, err error) {
 
 // inputError classifies why a name could not be opened; what is no file or directory is class unsafe.
 func inputError(name string, err error) error {
+	if kimg.ClassOf(err) == kimg.ErrUnsafe {
+		return err
+	}
 	if slices.ContainsFunc([]error{unix.ELOOP, unix.ENXIO, unix.EISDIR, unix.ENOTDIR}, func(e error) bool { return errors.Is(err, e) }) {
 		return kimg.Errorf(kimg.ErrUnsafe, kimg.Escape(name, 200), "not a regular file: %w", err)
 	}
 	return &os.PathError{Op: "open", Path: kimg.Escape(name, 200), Err: err}
 }
 
+// special refuses what even to open may do something.
+func special(at int, name, path string) error {
+	var st unix.Stat_t
+	if unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return nil // opening it says more
+	}
+	is := map[uint32]os.FileMode{unix.S_IFIFO: os.ModeNamedPipe, unix.S_IFSOCK: os.ModeSocket, unix.S_IFCHR: os.ModeDevice, unix.S_IFBLK: os.ModeDevice}
+	if m := is[uint32(st.Mode)&unix.S_IFMT]; m != 0 {
+		return kimg.Errorf(kimg.ErrUnsafe, path, "not a regular file but %s", kind(m))
+	}
+	return nil
+}
+
 func openFlags(path string, flags int, mode os.FileMode) (*os.File, error) {
+	if err := special(unix.AT_FDCWD, path, path); err != nil {
+		return nil, err
+	}
 	// O_NONBLOCK: a FIFO without a writer would block the open for ever. It has no effect on regular files.
 	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
 	if err != nil {

@@ -62,6 +62,43 @@ func TestOpenRefusesWhatIsNotARegularFile(t *testing.T) {
 	}
 }
 
+// TestRefusedIsNotTouched: whoever waits for somebody to read from a FIFO waits on.
+func TestRefusedIsNotTouched(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	woken := make(chan error, 1)
+	go func() {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		woken <- errors.Join(err, f.Close())
+	}()
+	time.Sleep(100 * time.Millisecond)
+	for name, open := range map[string]func() (*os.File, error){
+		"Open": func() (*os.File, error) { return Open(path) }, "OpenIn": func() (*os.File, error) { return OpenIn(root, "fifo") },
+	} {
+		if _, err := open(); !errors.Is(err, kimg.ErrUnsafe) {
+			t.Errorf("%s: %v", name, err)
+		}
+		select {
+		case <-woken:
+			t.Fatalf("%s: was opened", name)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	reader, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err = errors.Join(err, <-woken); err != nil {
+		t.Fatal(err)
+	}
+	reader.Close()
+}
+
 func TestReadFileIsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, make([]byte, 100), 0o600); err != nil {
