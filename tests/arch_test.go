@@ -150,7 +150,7 @@ func TestPackageComments(t *testing.T) {
 var ceilings = map[string]int{
 	".":                200,
 	"convert":          3520,
-	"convert/image":    4600,
+	"convert/image":    4580,
 	"copydata":         1400,
 	"copydata/edit":    1050,
 	"layerdiff":        3375,
@@ -165,7 +165,7 @@ var ceilings = map[string]int{
 	"store/userns":     1800,
 	"commit":           2535,
 	"cmd":              6220,
-	"internal":         3720,
+	"internal":         3770,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.

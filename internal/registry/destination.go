@@ -123,13 +123,5 @@ func (s sending) Unwrap() error { return s.error }
 // is not tried again.
 func (p Patience) Resend(ctx context.Context, do func() error) error {
 	p.Limited = true
-	for n := 0; ; n++ {
-		err := do()
-		if n >= p.Retries || !errors.As(err, new(sending)) || !p.Passing(err) || ctx.Err() != nil {
-			return err
-		}
-		if err := p.Wait(ctx, n, err); err != nil {
-			return err
-		}
-	}
+	return p.again(ctx, do, func(err error) bool { return errors.As(err, new(sending)) && p.Passing(err) })
 }

@@ -47,13 +47,17 @@ func (p Patience) For(sys *types.SystemContext, repo reference.Named) Patience {
 
 // Retry does something, and again while it fails as registries do that will be well soon. The error has its class.
 func (p Patience) Retry(ctx context.Context, do func() error) error {
+	return p.again(ctx, func() error { return Classify(do()) }, p.Passing)
+}
+
+func (p Patience) again(ctx context.Context, do func() error, passing func(error) bool) error {
 	for n := 0; ; n++ {
-		err := Classify(do())
-		if err == nil || n >= p.Retries || !p.Passing(err) || context.Cause(ctx) != nil {
+		err := do()
+		if err == nil || n >= p.Retries || !passing(err) || ctx.Err() != nil {
 			return err
 		}
-		if werr := p.Wait(ctx, n, err); werr != nil {
-			return werr
+		if err := p.Wait(ctx, n, err); err != nil {
+			return err
 		}
 	}
 }
