@@ -4,15 +4,9 @@ package interop
 
 import (
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/containers/image/v5/copy"
@@ -26,38 +20,12 @@ import (
 	"github.com/kimg/kimg/tests/lab"
 )
 
-// counted is a registry behind a proxy that counts the bytes of blobs it sends.
-func counted(t *testing.T, addr string) (proxy string, sent *atomic.Int64) {
-	t.Helper()
-	sent = new(atomic.Int64)
-	back := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "/blobs/") {
-			w = countedResponse{w, sent}
-		}
-		back.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String(), sent
-}
-
-type countedResponse struct {
-	http.ResponseWriter
-	sent *atomic.Int64
-}
-
-func (c countedResponse) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p)
-	c.sent.Add(int64(n))
-	return n, err
-}
-
 // TestChunkedPull: of a layer of a thousand files that kimg pushed as zstd:chunked, containers/image fetches little more than the
 // one file that changed when the store has the layer as it was before, and has the whole tree.
 func TestChunkedPull(t *testing.T) {
 	testenv.Root(t)
 	addr, dir := lab.Registry(t), lab.TempDir(t)
-	proxy, sent := counted(t, addr)
+	registry := countBlobs(t, addr)
 	from, to := lab.NewStore(t, ""), lab.NewStore(t, dir)
 	conf := filepath.Join(dir, "registries.conf")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = true\n", addr), 0o644); err != nil {
@@ -80,7 +48,7 @@ func TestChunkedPull(t *testing.T) {
 		from.In("c", "change", "seed="+change, change)
 		name := "localhost/" + change
 		from.Kimg("commit", "--squash", "--compression", "zstd:chunked", "c", name, "docker://"+addr+"/"+change)
-		src, err := docker.ParseReference("//" + proxy + "/" + change)
+		src, err := docker.ParseReference("//" + registry.addr + "/" + change)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,18 +56,18 @@ func TestChunkedPull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sent.Store(0)
+		registry.down.Store(0)
 		sys := &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue}
 		if _, err := copy.Image(t.Context(), policy, dest, src, &copy.Options{SourceCtx: sys}); err != nil {
 			t.Fatal(err)
 		}
 		if whole == 0 {
-			whole = sent.Load()
+			whole = registry.down.Load()
 		}
 	}
-	t.Logf("%d bytes, then %d", whole, sent.Load())
-	if whole < 1000*16<<10 || sent.Load()*10 > whole*3 {
-		t.Errorf("%d bytes were fetched for one file of a thousand, and %d for all", sent.Load(), whole)
+	t.Logf("%d bytes, then %d", whole, registry.down.Load())
+	if whole < 1000*16<<10 || registry.down.Load()*10 > whole*3 {
+		t.Errorf("%d bytes were fetched for one file of a thousand, and %d for all", registry.down.Load(), whole)
 	}
 	// The library makes files in a directory after it has set the directory's time.
 	tree := from.ImageTree("podman", "localhost/thousandth")
@@ -112,12 +80,12 @@ func TestChunkedPull(t *testing.T) {
 	}
 	to.CheckClean()
 	for _, partial := range []bool{false, true} {
-		kimgPulls(t, proxy, sent, partial, tree)
+		kimgPulls(t, registry, partial, tree)
 	}
 }
 
 // kimgPulls: kimg fetches as little, and has the times of directories, too, when the store's configuration asks for it; else it fetches all.
-func kimgPulls(t *testing.T, proxy string, sent *atomic.Int64, partial bool, want string) {
+func kimgPulls(t *testing.T, registry *counted, partial bool, want string) {
 	to := lab.NewStore(t, "")
 	conf := filepath.Join(lab.TempDir(t), "storage.conf")
 	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n[storage.options.pull_options]\nenable_partial_images = \"%v\"\n", to.Root, to.RunRoot, partial)
@@ -127,11 +95,11 @@ func kimgPulls(t *testing.T, proxy string, sent *atomic.Int64, partial bool, wan
 	to.Env = append(to.Env, "CONTAINERS_STORAGE_CONF="+conf)
 	var took [2]int64
 	for i, change := range []string{"thousand", "thousandth"} {
-		sent.Store(0)
-		to.Kimg("pull", "-q", "--tls-verify=false", "docker://"+proxy+"/"+change)
-		took[i] = sent.Load()
+		registry.down.Store(0)
+		to.Kimg("pull", "-q", "--tls-verify=false", "docker://"+registry.addr+"/"+change)
+		took[i] = registry.down.Load()
 	}
-	same(t, fmt.Sprint("pulled by kimg, in parts: ", partial), want, to.ImageTree("podman", proxy+"/thousandth"))
+	same(t, fmt.Sprint("pulled by kimg, in parts: ", partial), want, to.ImageTree("podman", registry.addr+"/thousandth"))
 	t.Logf("in parts: %v: %d bytes, then %d", partial, took[0], took[1])
 	if part := took[1]*10 < took[0]*3; part != partial {
 		t.Errorf("in parts: %v; %d bytes were fetched of the first, %d of the second", partial, took[0], took[1])

@@ -3,15 +3,8 @@
 package interop
 
 import (
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/kimg/kimg/tests/lab"
@@ -20,19 +13,7 @@ import (
 // TestPushAgain: an image that goes to a registry a second time is neither read nor sent; of one that was changed only the new
 // layer is. Counted are what the registry gets and what the process reads; the time is a row of make bench-compare.
 func TestPushAgain(t *testing.T) {
-	addr := lab.Registry(t)
-	var got atomic.Int64
-	back := httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: addr})
-		r.Out.Host = r.In.Host // uploads go on through here
-	}}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "/blobs/uploads/") {
-			r.Body = countedBody{r.Body, &got}
-		}
-		back.ServeHTTP(w, r)
-	}))
-	t.Cleanup(server.Close)
+	registry := countBlobs(t, lab.Registry(t))
 	s := lab.NewStore(t, "")
 	s.Kimg("from", "--name", "c", "scratch")
 	s.In("c", "change", "tiny", "eighth") // 64 MiB
@@ -42,8 +23,8 @@ func TestPushAgain(t *testing.T) {
 	s.Kimg("commit", "d", "localhost/second")
 	push := func(name string) (sent, read int64, r lab.Result) {
 		t.Helper()
-		got.Store(0)
-		to := "docker://" + server.Listener.Addr().String() + "/app:" + name
+		registry.up.Store(0)
+		to := "docker://" + registry.addr + "/app:" + name
 		// A shell's own account has what the children have read that it has waited for.
 		argv := append([]string{"sh", "-c", `"$@" && cat /proc/$$/io`, "sh"}, s.Args("push", "-q", "--tls-verify=false", "localhost/"+name, to)...)
 		if r = lab.Run(t, s.Env, argv...); r.Code != 0 {
@@ -57,7 +38,7 @@ func TestPushAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return got.Load(), read, r
+		return registry.up.Load(), read, r
 	}
 	const layer, little = 64 << 20, 4 << 20
 	sent, read, first := push("first")
@@ -73,15 +54,4 @@ func TestPushAgain(t *testing.T) {
 	if newSent > little || newRead > little {
 		t.Errorf("changed: %d bytes were sent, %d read", newSent, newRead)
 	}
-}
-
-type countedBody struct {
-	io.ReadCloser
-	n *atomic.Int64
-}
-
-func (c countedBody) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	c.n.Add(int64(n))
-	return n, err
 }
