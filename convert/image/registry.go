@@ -5,12 +5,14 @@ import (
 	"io"
 	"sync"
 
+	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/image"
 	"github.com/containers/image/v5/pkg/blobinfocache/none"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg/internal/registry"
+	"github.com/kimg/kimg/internal/streamio"
 	"github.com/kimg/kimg/internal/strict"
 )
 
@@ -40,7 +42,14 @@ func (r *remoteSource) ManifestByDigest(ctx context.Context, d digest.Digest) ([
 
 func (r *remoteSource) manifest(ctx context.Context, d *digest.Digest) (data []byte, err error) {
 	err = r.Ask(ctx, func(ctx context.Context, src types.ImageSource) (err error) {
-		data, _, err = image.UnparsedInstance(src, d).Manifest(ctx)
+		if named, ok := src.Reference().DockerReference().(reference.Canonical); ok && d == nil {
+			d = optional(named.Digest())
+		}
+		if d == nil || d.Algorithm() == digest.Canonical {
+			data, _, err = image.UnparsedInstance(src, d).Manifest(ctx)
+		} else if data, _, err = src.GetManifest(ctx, d); err == nil { // the library knows sha256 only
+			err = streamio.Check(data, *d)
+		}
 		return err
 	})
 	if err == nil {

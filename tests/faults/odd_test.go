@@ -2,12 +2,14 @@ package faults
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert/image"
@@ -72,5 +74,21 @@ func TestOtherDigests(t *testing.T) {
 	ends(t, err, kimg.ErrUnsupported)
 	if names := dst.Names(); len(names) > 0 {
 		t.Errorf("%v is there", names)
+	}
+}
+
+// A manifest that is called by another digest than sha256 is checked against that.
+func TestOtherManifests(t *testing.T) {
+	s := full()
+	d := digest.SHA512.FromBytes(sample.Manifest).String()
+	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":"amd64"}}]}`, sample.ManifestType, d, len(sample.Manifest))
+	s.PutManifest("app", "list", []byte(index), "application/vnd.oci.image.index.v1+json")
+	host := serve(t, s)
+	for data, want := range map[string]kimg.Class{string(sample.Manifest): "", string(sample.Manifest) + " ": kimg.ErrIntegrity} {
+		s.manifests["app@"+d] = document{[]byte(data), sample.ManifestType}
+		for _, name := range []string{":list", "@" + d} {
+			_, err := copyImage(t, image.Options{Platform: &ispec.Platform{OS: "linux", Architecture: "amd64"}}, "docker://"+host+"/app"+name, "dir:"+t.TempDir()+"/x")
+			ends(t, err, want)
+		}
 	}
 }
