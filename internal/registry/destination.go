@@ -62,8 +62,8 @@ func (d *Destination) Has(ctx context.Context, blob digest.Digest, size int64) (
 // under another.
 func (d *Destination) Put(ctx context.Context, blob digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
 	if blob != "" {
-		if blob.Algorithm() != digest.Canonical {
-			return "", 0, kimg.Errorf(kimg.ErrUnsupported, kimg.Quote(blob.String()), "digest: blobs are sent under sha256 only")
+		if err := sendable(blob); err != nil {
+			return "", 0, err
 		}
 		v, err := streamio.NewVerifier(r, size, blob)
 		if err != nil {
@@ -86,8 +86,19 @@ func (d *Destination) Put(ctx context.Context, blob digest.Digest, size int64, r
 	return info.Digest, info.Size, err
 }
 
+// sendable refuses what the library cannot send.
+func sendable(d digest.Digest) error {
+	if d == "" || d.Algorithm() == digest.Canonical {
+		return nil
+	}
+	return kimg.Errorf(kimg.ErrUnsupported, kimg.Quote(d.String()), "digest: registries are sent sha256 only")
+}
+
 // PutManifest puts the manifest of an instance of an index, or names one; then instance is empty.
 func (d *Destination) PutManifest(ctx context.Context, instance digest.Digest, manifest []byte) error {
+	if err := sendable(instance); err != nil {
+		return err
+	}
 	return d.Ask(ctx, func(ctx context.Context, to types.ImageDestination) error {
 		if instance != "" {
 			return to.PutManifest(ctx, manifest, &instance)

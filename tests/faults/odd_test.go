@@ -90,5 +90,9 @@ func TestOtherManifests(t *testing.T) {
 			_, err := copyImage(t, image.Options{Platform: &ispec.Platform{OS: "linux", Architecture: "amd64"}}, "docker://"+host+"/app"+name, "dir:"+t.TempDir()+"/x")
 			ends(t, err, want)
 		}
+		if want == "" {
+			_, err := copyImage(t, image.Options{}, "docker://"+host+"/app:list", "docker://"+serve(t, &Registry{})+"/app:1")
+			ends(t, err, kimg.ErrUnsupported)
+		}
 	}
 }
