@@ -31,6 +31,7 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	syscall.Umask(0o022) // the usual one
 	if binary = os.Getenv("KIMG_BIN"); binary == "" {
 		dir, err := os.MkdirTemp("", "kimg-bin-")
 		if err != nil {
