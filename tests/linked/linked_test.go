@@ -53,7 +53,7 @@ func TestPodlike(t *testing.T) {
 	}
 	id := lines[3]
 	for i, place := range []string{layout, remote} {
-		if name, digest, _ := strings.Cut(lines[4+i], " "); name != place || !strings.HasPrefix(digest, "sha256:") {
+		if digest, ok := strings.CutPrefix(lines[4+i], place+" "); !ok || !strings.HasPrefix(digest, "sha256:") {
 			t.Errorf("%q", lines[4+i])
 		}
 		var m struct {
