@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/containers/image/v5/directory"
 	dockerarchive "github.com/containers/image/v5/docker/archive"
@@ -56,14 +55,17 @@ func openPlace(ctx context.Context, path string, o archive.Options) (*incoming, 
 	if kimg.ClassOf(err) == kimg.ErrNotFound {
 		return openDirectory(path)
 	}
-	numbers, names, ierr := layout.Images(index)
+	images, ierr := layout.Images(index)
 	if err = cmp.Or(err, ierr); err != nil {
 		return nil, kimg.Wrap(path, err)
 	}
 	var opened closers
-	in := &incoming{Closer: &opened, names: names}
+	in := &incoming{Closer: &opened}
+	for _, i := range images {
+		in.names = append(in.names, i.Names)
+	}
 	in.open = func(_ context.Context, n int) (Source, error) {
-		src, err := layout.OpenOCI(path, "@"+strconv.Itoa(numbers[n]))
+		src, err := layout.OpenImage(path, images[n])
 		if err != nil {
 			return nil, err
 		}

@@ -329,6 +329,54 @@ func TestHybridOfMany(t *testing.T) {
 	must(t, a.Close())
 }
 
+// TestEachOfMany: what lists the images is read and parsed once, not again for each of them.
+func TestEachOfMany(t *testing.T) {
+	img := testimage.NewImage(5, testimage.ImageOptions{})
+	blob := func(data []byte) entry { return file("blobs/sha256/"+testimage.Digest(data)[7:], string(data)) }
+	old, ids := legacyEntries("one")
+	for name, pack := range map[string]func(n int) []byte{
+		"oci": func(n int) []byte {
+			list := fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":%d}`, testimage.Digest(img.Manifest), len(img.Manifest))
+			for i := range n {
+				list += fmt.Sprintf(`,{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%064x","size":1}`, i)
+			}
+			return pack(t, blob(img.Manifest), file("index.json", `{"schemaVersion":2,"manifests":[`+list+`]}`))
+		},
+		"docker": func(n int) []byte {
+			all := dockerEntries(img)
+			list := &all[len(all)-1].content
+			*list = strings.TrimSuffix(*list, "]") + strings.Repeat(`,{"Config":"c","Layers":["l"]}`, n) + "]"
+			return pack(t, all...)
+		},
+		"legacy": func(n int) []byte {
+			list := `{"a":{"1":"` + ids[0] + `"`
+			for i := range n {
+				list += fmt.Sprintf(`,"2%d":"%064x"`, i, 1000+i)
+			}
+			return pack(t, append(slices.Clone(old), file("repositories", list+"}}"))...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var allocs [2]float64
+			for i, n := range []int{1, 2000} {
+				a, err := Open(t.Context(), save(t, pack(n)), Options{})
+				must(t, err)
+				if len(a.Images) != n+1 {
+					t.Errorf("%d images of %d", len(a.Images), n+1)
+				}
+				allocs[i] = testing.AllocsPerRun(3, func() {
+					_, err := a.Image(t.Context(), 0)
+					must(t, err)
+				})
+				must(t, a.Close())
+			}
+			if allocs[1] > 2*allocs[0] {
+				t.Errorf("%v allocations to open one of two images, %v for one of two thousand", allocs[0], allocs[1])
+			}
+		})
+	}
+}
+
 func TestHostileArchives(t *testing.T) {
 	img := testimage.NewImage(4, testimage.ImageOptions{Docker: true})
 	good := dockerEntries(img, "a:1")

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 
 	"github.com/opencontainers/go-digest"
@@ -31,27 +30,23 @@ func (t *tarFile) agree(ctx context.Context) error {
 	if err != nil {
 		return kimg.Wrap(manifestFile, err)
 	}
-	numbers, names, err := layout.Images(data)
+	images, err := layout.Images(data)
 	if err != nil {
 		return err
 	}
-	var index ispec.Index
-	if err := json.Unmarshal(data, &index); err != nil { // was read strictly
-		return kimg.Wrap(ispec.ImageIndexFile, err)
-	}
 	c := configs{t: t, known: map[digest.Digest]digest.Digest{}, named: map[string]digest.Digest{}}
 	called, there, damaged := map[string][]map[digest.Digest]bool{}, map[digest.Digest]bool{}, false
-	for i, n := range numbers {
+	for _, i := range images {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		image := c.image(index.Manifests[n])
+		image := c.image(i.Descriptor)
 		if image == nil {
 			damaged = true
 			continue
 		}
 		maps.Copy(there, image)
-		for _, tag := range tags(names[i]) {
+		for _, tag := range tags(i.Names) {
 			called[tag] = append(called[tag], image)
 		}
 	}

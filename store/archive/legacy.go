@@ -54,7 +54,7 @@ func v1ID(id string) error {
 	return nil
 }
 
-// openLegacy finds an image by repositories and presents it as schema 1.
+// openLegacy finds an image by repositories.
 func (s *Source) openLegacy(ctx context.Context, ref string) error {
 	data, err := s.tar.read(repositoriesFile, maxList)
 	if kimg.ClassOf(err) == kimg.ErrNotFound {
@@ -75,7 +75,12 @@ func (s *Source) openLegacy(ctx context.Context, ref string) error {
 	if ref == "" || strings.HasPrefix(ref, "@") {
 		ref = tags[n][0]
 	}
-	chain, err := s.chain(ids[n])
+	return s.openChain(ctx, ref, ids[n])
+}
+
+// openChain presents an image, which is called ref, as schema 1.
+func (s *Source) openChain(ctx context.Context, ref, id string) error {
+	chain, err := s.chain(id)
 	if err != nil {
 		return err
 	}

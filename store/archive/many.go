@@ -2,11 +2,11 @@ package archive
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"io"
 	"os"
 	"slices"
-	"strconv"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -22,8 +22,8 @@ type Archive struct {
 	// Images are the names of each image, as the archive has them: they may be anything. None: the image has no name.
 	Images [][]string
 
-	tar     *tarFile
-	numbers []int // of the images, in the index
+	tar  *tarFile
+	open []func(ctx context.Context, s *Source) error // each of them
 }
 
 // Open opens an archive, compressed or not. Class invalid when it is none. The caller closes it.
@@ -91,13 +91,21 @@ func (a *Archive) list() error {
 			return err
 		}
 		a.OCI = true
-		a.numbers, a.Images, err = layout.Images(data)
-		return err
+		images, err := layout.Images(data)
+		for _, i := range images {
+			a.add(i.Names, func(_ context.Context, s *Source) error {
+				if err := i.Check(); err != nil {
+					return err
+				}
+				return s.openEntry(i.Descriptor)
+			})
+		}
+		return cmp.Or(err, a.tar.checkLayout())
 	}
 	if data, err = a.tar.read(manifestFile, maxList); err == nil {
 		items, err := parseItems(data)
 		for _, it := range items {
-			a.Images = append(a.Images, it.RepoTags)
+			a.add(it.RepoTags, func(ctx context.Context, s *Source) error { return s.openItem(ctx, it) })
 		}
 		return kimg.Wrap(manifestFile, err)
 	}
@@ -111,8 +119,15 @@ func (a *Archive) list() error {
 		return err
 	}
 	all, err := parseRepositories(data)
-	_, a.Images = byID(all)
+	ids, tags := byID(all)
+	for i, id := range ids {
+		a.add(tags[i], func(ctx context.Context, s *Source) error { return s.openChain(ctx, tags[i][0], id) })
+	}
 	return kimg.Wrap(repositoriesFile, err)
+}
+
+func (a *Archive) add(names []string, open func(ctx context.Context, s *Source) error) {
+	a.Images, a.open = append(a.Images, names), append(a.open, open)
 }
 
 // byID groups the tags of a legacy archive.
@@ -130,10 +145,7 @@ func byID(all []legacyTag) (ids []string, tags [][]string) {
 // Image opens one of the images, which is good until the archive is closed and need not be closed itself.
 func (a *Archive) Image(ctx context.Context, n int) (*Source, error) {
 	s := newSource(a.tar)
-	if a.OCI {
-		return s, s.openOCI("@" + strconv.Itoa(a.numbers[n]))
-	}
-	return s, s.openDocker(ctx, "@"+strconv.Itoa(n))
+	return s, a.open[n](ctx, s)
 }
 
 // Close releases the archive.

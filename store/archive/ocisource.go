@@ -17,11 +17,7 @@ func OpenOCI(ctx context.Context, path, name string, o Options) (*Source, error)
 }
 
 func (s *Source) openOCI(name string) error {
-	version, err := s.tar.read(ispec.ImageLayoutFile, 64<<10)
-	if err == nil {
-		err = layout.CheckVersion(version)
-	}
-	if err != nil && kimg.ClassOf(err) != kimg.ErrNotFound { // some writers leave it out
+	if err := s.tar.checkLayout(); err != nil {
 		return err
 	}
 	index, err := s.tar.read(ispec.ImageIndexFile, maxIndexFile)
@@ -35,9 +31,24 @@ func (s *Source) openOCI(name string) error {
 	if err != nil {
 		return err
 	}
+	return s.openEntry(desc)
+}
+
+func (s *Source) openEntry(d ispec.Descriptor) (err error) {
 	s.isOCI = true
-	s.manifest, err = s.tar.manifest(desc)
+	s.manifest, err = s.tar.manifest(d)
 	return err
+}
+
+func (t *tarFile) checkLayout() error {
+	version, err := t.read(ispec.ImageLayoutFile, 64<<10)
+	if kimg.ClassOf(err) == kimg.ErrNotFound { // some writers leave it out
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return layout.CheckVersion(version)
 }
 
 // manifest reads the manifest of an entry of the index.

@@ -101,26 +101,35 @@ func selectEntry(data []byte, name string) (none ispec.Descriptor, err error) {
 	return found[0], checkEntry(found[0])
 }
 
-// Images lists the images of an index.json: the number of each, counted from 0, for [OpenOCI], and its names, of which there may be
-// none. Entries with one digest are one image. A name need not be a good one.
-func Images(index []byte) (numbers []int, names [][]string, err error) {
+// Image is one image of an index.json.
+type Image struct {
+	ispec.Descriptor
+	Names []string // there may be none, and they need not be good ones
+}
+
+// Images lists the images of an index.json. Entries with one digest are one image, the first of them.
+func Images(index []byte) ([]Image, error) {
 	x, err := parseIndex(index)
 	if err != nil {
-		return nil, nil, kimg.Wrap(ispec.ImageIndexFile, err)
+		return nil, kimg.Wrap(ispec.ImageIndexFile, err)
 	}
+	var images []Image
 	at := map[digest.Digest]int{}
-	for i, d := range x.Manifests {
+	for _, d := range x.Manifests {
 		n, again := at[d.Digest]
 		if !again {
-			n = len(numbers)
-			at[d.Digest], numbers, names = n, append(numbers, i), append(names, nil)
+			n = len(images)
+			at[d.Digest], images = n, append(images, Image{Descriptor: d})
 		}
 		if name := cmp.Or(d.Annotations["io.containerd.image.name"], d.Annotations[ispec.AnnotationRefName]); name != "" {
-			names[n] = append(names[n], name)
+			images[n].Names = append(images[n].Names, name)
 		}
 	}
-	return numbers, names, nil
+	return images, nil
 }
+
+// Check refuses an entry that cannot name an image, as [Select] does.
+func (i Image) Check() error { return kimg.Wrap(ispec.ImageIndexFile, checkEntry(i.Descriptor)) }
 
 // checkEntry refuses an entry that cannot name an image.
 func checkEntry(d ispec.Descriptor) error {

@@ -26,25 +26,32 @@ type OCISource struct {
 // entry of the index, or "" for the only one. Class notfound when the name is not there; class invalid when it is empty
 // and there are several. The caller closes it.
 func OpenOCI(path, name string) (*OCISource, error) {
-	s, err := openOCI(path, name)
-	return s, kimg.Wrap(path, err)
+	return openOCI(path, func(root *os.File) (ispec.Descriptor, error) {
+		index, err := readBounded(root, ispec.ImageIndexFile)
+		if err != nil {
+			return ispec.Descriptor{}, err
+		}
+		return Select(index, name)
+	})
 }
 
-func openOCI(path, name string) (*OCISource, error) {
+// OpenImage opens one of the [Images] of an OCI image layout, whose index is not read again. The caller closes it.
+func OpenImage(path string, i Image) (*OCISource, error) {
+	return openOCI(path, func(*os.File) (ispec.Descriptor, error) { return i.Descriptor, i.Check() })
+}
+
+func openOCI(path string, find func(root *os.File) (ispec.Descriptor, error)) (*OCISource, error) {
 	root, err := openRoot(path)
 	if err != nil {
-		return nil, err
+		return nil, kimg.Wrap(path, err)
 	}
 	s := &OCISource{root: root}
 	if err = checkLayout(root); err == nil {
-		var index []byte
-		if index, err = readBounded(root, ispec.ImageIndexFile); err == nil {
-			s.desc, err = Select(index, name)
-		}
+		s.desc, err = find(root)
 	}
 	if err != nil {
 		root.Close()
-		return nil, err
+		return nil, kimg.Wrap(path, err)
 	}
 	return s, nil
 }
