@@ -36,6 +36,7 @@ type commitOptions struct {
 	manifest                     string
 	skipUnreadable, force, quiet bool
 	pause                        bool
+	remote                       registryFlags
 
 	names   []string               // in the store
 	copies  []types.ImageReference // elsewhere
@@ -54,7 +55,8 @@ has no name.
 
 With several DSTs the container is read for all of them, and everything is staged everywhere before the image appears
 anywhere: in the store, then in files, then in registries. When one fails, it is named, and the others are as they were
-before; but what a registry has, it keeps. Credentials and certificates for registries are those of podman and skopeo.
+before; but what a registry has, it keeps. Credentials and certificates for registries are those of podman and skopeo,
+unless flags say otherwise, for all DSTs that are docker://.
 
 The image is made of the container as it is; nobody should write to it meanwhile. A file that changes while it is read is
 read again, or named in an error. --pause freezes a container that podman or CRI-O runs while it is read, and thaws it.
@@ -92,6 +94,7 @@ With --timestamp, or SOURCE_DATE_EPOCH in the environment, the same container gi
 	f.BoolVar(&o.pause, "pause", false, "freeze a running container while it is read")
 	f.StringVar(&o.progress, "progress", "auto", progressUsage)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the ID")
+	o.remote.register(cmd, "registries")
 	return cmd
 }
 
@@ -102,6 +105,12 @@ func (o *commitOptions) check(list []string) error {
 		return err
 	}
 	o.copying.NoSync = o.flags.noSync
+	if o.copying.System, err = o.remote.system(o.app); err != nil {
+		return err
+	}
+	if o.copying.Retries, err = retries(o.remote.retry); err != nil {
+		return err
+	}
 	if o.copying.Compression, o.copying.Level, err = parseCompression(o.cmd, o.compression, o.level); err != nil {
 		return err
 	}

@@ -29,7 +29,6 @@ func (o *commitOptions) run(ctx context.Context, st *store.Store, args []string)
 		return err
 	}
 	defer metadata.abort()
-	o.copying.System = o.systemContext()
 	made, err := commit.Copy(ctx, st, c.ID, o.copies, o.options, o.copying)
 	o.endProgress()
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/commit"
 	"github.com/kimg/kimg/convert/docker"
+	convertimage "github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/copydata"
 	"github.com/kimg/kimg/store"
 )
@@ -25,13 +27,18 @@ type fromOptions struct {
 	cidFile              string
 	uidMap, gidMap       []string
 	subUID, subGID       string
+	remote               registryFlags
+
+	fetched convertimage.Options
 }
 
 func newFrom(a *app) *cobra.Command {
 	o := &fromOptions{app: a}
 	cmd := &cobra.Command{
-		Use:     "from [flags] IMAGE|scratch",
-		Short:   "Make a working container from an image and print its name",
+		Use:   "from [flags] IMAGE|scratch",
+		Short: "Make a working container from an image and print its name",
+		Long: `Make a working container from an image and print its name. IMAGE is the name of an image of the store, or in a registry, or any
+place kimg copy knows, from where it is fetched into the store first.`,
 		Example: "  kimg from alpine\n  kimg from --name build --platform linux/arm64 registry.example/app:1\n  kimg from scratch",
 		Args:    args(1, 1),
 		RunE:    a.withStore(anyNamespace, o.check, o.run),
@@ -45,6 +52,7 @@ func newFrom(a *app) *cobra.Command {
 	f.StringArrayVar(&o.gidMap, "gidmap", nil, "map group ids: `container:host:size`; may repeat (default: as --uidmap)")
 	f.StringVar(&o.subUID, "subuidname", "", "map the user ids that /etc/subuid gives to `name`")
 	f.StringVar(&o.subGID, "subgidname", "", "map the group ids that /etc/subgid gives to `name` (default: as --subuidname)")
+	o.remote.register(cmd, "the registry")
 	return cmd
 }
 
@@ -52,13 +60,18 @@ func (o *fromOptions) check(args []string) error {
 	if err := checkPolicy("--pull", o.pull); err != nil {
 		return err
 	}
-	if _, err := parsePlatform(o.platform); err != nil {
+	platform, err := parsePlatform(o.platform)
+	if err != nil {
+		return err
+	}
+	o.fetched = convertimage.Options{Keep: true, Single: true, Platform: platform, Jobs: o.flags.jobs, NoSync: o.flags.noSync}
+	if err := o.remote.tell(o.app, &o.fetched); err != nil {
 		return err
 	}
 	if (len(o.uidMap) > 0 || len(o.gidMap) > 0) && (o.subUID != "" || o.subGID != "") {
 		return usagef("--subuidname", "cannot be used together with --uidmap and --gidmap")
 	}
-	_, err := imageName(args[0])
+	_, err = references(args)
 	return err
 }
 
@@ -66,7 +79,7 @@ func (o *fromOptions) check(args []string) error {
 type containerJSON struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
-	Image   string `json:"image"`   // name it was made from, empty for scratch
+	Image   string `json:"image"`   // name it was made from, scratch for none, empty for an image without a name
 	ImageID string `json:"imageID"` // empty for scratch
 }
 
@@ -75,7 +88,7 @@ func (o *fromOptions) run(ctx context.Context, st *store.Store, args []string) e
 	if err != nil {
 		return err
 	}
-	base, err := o.base(ctx, st, args[0])
+	base, asked, err := o.base(ctx, st, args[0])
 	if err != nil {
 		return err
 	}
@@ -84,7 +97,7 @@ func (o *fromOptions) run(ctx context.Context, st *store.Store, args []string) e
 		return err
 	}
 	defer file.abort()
-	c, err := st.NewContainer(ctx, base, store.ContainerOptions{Name: o.name, ImageName: args[0], UIDMap: maps.UIDMap, GIDMap: maps.GIDMap})
+	c, err := st.NewContainer(ctx, base, store.ContainerOptions{Name: o.name, ImageName: asked, UIDMap: maps.UIDMap, GIDMap: maps.GIDMap})
 	if err != nil {
 		return err
 	}
@@ -92,33 +105,34 @@ func (o *fromOptions) run(ctx context.Context, st *store.Store, args []string) e
 		return joined(err, c.Remove(context.WithoutCancel(ctx)))
 	}
 	if o.flags.json {
-		return o.printJSON(containerJSON{ID: c.ID, Name: c.Name, Image: args[0], ImageID: c.ImageID})
+		return o.printJSON(containerJSON{ID: c.ID, Name: c.Name, Image: asked, ImageID: c.ImageID})
 	}
 	o.println(c.Name)
 	return nil
 }
 
-// base finds the image, nil for scratch.
-func (o *fromOptions) base(ctx context.Context, st *store.Store, ref string) (img *store.Image, err error) {
-	if ref == "scratch" {
-		return nil, nil
+// base finds the image, nil for scratch, and the name by which it was asked for.
+func (o *fromOptions) base(ctx context.Context, st *store.Store, text string) (img *store.Image, asked string, err error) {
+	if text == scratch {
+		return nil, scratch, nil
 	}
-	name, err := imageName(ref)
+	refs, err := references([]string{text})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	platform, err := parsePlatform(o.platform)
-	if err != nil {
-		return nil, err
+	if asked = nameOf(refs[0]); convertimage.NamesStore(refs[0]) {
+		asked = refs[0].StringWithinTransport()
 	}
-	p := o.pulling(platform)
-	err = o.oneStep("pull", name, "auto", false, func(s *step) error {
-		p.Progress, p.Logger = s.layer, o.log
-		img, err = o.fetch(ctx, st, name, commit.PullPolicy(o.pull), p)
+	err = o.oneStep("pull", cmp.Or(asked, text), "auto", false, func(s *step) error {
+		o.fetched.Progress, o.fetched.Logger = s.layer, o.log
+		img, err = o.fetch(ctx, st, text, commit.PullPolicy(o.pull), o.fetched)
 		return err
 	})
-	return img, err
+	return img, asked, err
 }
+
+// scratch is no image: a container of it has no layer below its own.
+const scratch = "scratch"
 
 // idMaps parses the flags that map ids; an empty map is the identity.
 func (o *fromOptions) idMaps() (*types.IDMappingOptions, error) {

@@ -21,7 +21,7 @@ import (
 type manifestOptions struct {
 	*app
 	all, amend, raw bool
-	remote          remoteFlags
+	remote          registryFlags
 	entry           entryFlags
 }
 
@@ -58,7 +58,7 @@ any other an OCI index.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.all, "all", false, "of an IMAGE that is an index, add all it has (default: the image for this machine)")
 	f.BoolVarP(&o.amend, "amend", "a", false, "add to the list when there is one")
-	o.remote.register(cmd, "", "registries")
+	o.remote.register(cmd, "registries")
 	return cmd
 }
 
@@ -107,13 +107,11 @@ func (o *manifestOptions) entries(ctx context.Context, st *store.Store, text str
 	if err != nil {
 		return nil, err
 	}
-	sys, err := o.remote.system(o.app)
-	if err != nil {
+	p := convertimage.Options{Single: !o.all, Store: func() (*store.Store, error) { return st, nil }, Logger: o.log}
+	if err := o.remote.tell(o.app, &p); err != nil {
 		return nil, err
 	}
-	c := convertimage.New(convertimage.Options{
-		Sys: sys, Single: !o.all, Store: func() (*store.Store, error) { return st, nil }, Logger: o.log,
-	})
+	c := convertimage.New(p)
 	entries, err := c.Entries(ctx, refs[0])
 	return entries, joined(err, c.Close())
 }
@@ -135,7 +133,7 @@ where it is when it is not in the store, and what is missing of it.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.raw, "raw", false, "print it as it is, byte for byte")
-	o.remote.register(cmd, "", "the registry")
+	o.remote.register(cmd, "the registry")
 	return cmd
 }
 
@@ -193,11 +191,11 @@ func (o *manifestOptions) inspectElsewhere(ctx context.Context, text string) err
 	if err != nil {
 		return err
 	}
-	sys, err := o.remote.system(o.app)
-	if err != nil {
+	p := convertimage.Options{Logger: o.log}
+	if err := o.remote.tell(o.app, &p); err != nil {
 		return err
 	}
-	c := convertimage.New(convertimage.Options{Sys: sys, Logger: o.log})
+	c := convertimage.New(p)
 	defer c.Close()
 	d, err := c.Inspect(ctx, refs[0])
 	return o.document(d.Manifest, err)

@@ -8,7 +8,6 @@ import (
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/pkg/sysregistriesv2"
 	"github.com/containers/image/v5/types"
-	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/kimg/kimg"
@@ -290,11 +289,4 @@ func tagged(name string) string {
 		return name
 	}
 	return name + ":latest"
-}
-
-// pulling are the options for an image that a command needs.
-func (a *app) pulling(platform *ispec.Platform) convertimage.Options {
-	return convertimage.Options{
-		Keep: true, Single: true, Platform: platform, Sys: a.systemContext(), Jobs: a.flags.jobs, NoSync: a.flags.noSync, Logger: a.log,
-	}
 }

@@ -18,22 +18,13 @@ import (
 // registryOptions are the flags of commands that only speak to a registry.
 type registryOptions struct {
 	*app
-	retry int
-	flags remoteFlags
-}
-
-func (o *registryOptions) register(cmd *cobra.Command) {
-	retryFlag(cmd.Flags(), &o.retry)
-	o.flags.register(cmd, "", "the registry")
+	flags registryFlags
 }
 
 // ask speaks to the registry.
-func (o *registryOptions) ask(do func(*convertimage.Converter) error) (err error) {
+func (o *registryOptions) ask(do func(*convertimage.Converter) error) error {
 	p := convertimage.Options{Logger: o.log}
-	if p.Retries, err = retries(o.retry); err != nil {
-		return err
-	}
-	if p.Sys, err = o.flags.system(o.app); err != nil {
+	if err := o.flags.tell(o.app, &p); err != nil {
 		return err
 	}
 	return o.withConverter(p, nil, do)
@@ -68,7 +59,7 @@ func newListTags(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	o.register(cmd)
+	o.flags.register(cmd, "the registry")
 	return cmd
 }
 
@@ -93,7 +84,7 @@ docker://NAME: images of the store are for kimg rmi.`,
 			return o.ask(func(c *convertimage.Converter) error { return c.Delete(cmd.Context(), refs[0]) })
 		},
 	}
-	o.register(cmd)
+	o.flags.register(cmd, "the registry")
 	return cmd
 }
 
@@ -140,11 +131,11 @@ func (o *inspectOptions) remote(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	sys, err := o.flagsOf.system(o.app)
-	if err != nil {
+	p := convertimage.Options{Logger: o.log, Platform: platform, Single: !o.raw}
+	if err := o.flagsOf.tell(o.app, &p); err != nil {
 		return err
 	}
-	c := convertimage.New(convertimage.Options{Sys: sys, Logger: o.log, Platform: platform, Single: !o.raw})
+	c := convertimage.New(p)
 	defer c.Close()
 	d, err := c.Inspect(ctx, ref)
 	switch {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg"
+	convertimage "github.com/kimg/kimg/convert/image"
 )
 
 // remoteFlags say how a registry is spoken to.
@@ -57,6 +58,25 @@ func (r *remoteFlags) apply(sys *types.SystemContext) error {
 		sys.DockerInsecureSkipTLSVerify = types.NewOptionalBool(!r.tlsVerify)
 	}
 	return nil
+}
+
+// registryFlags are the flags of commands for which registries are one place of many.
+type registryFlags struct {
+	remoteFlags
+	retry int
+}
+
+func (r *registryFlags) register(cmd *cobra.Command, whose string) {
+	retryFlag(cmd.Flags(), &r.retry)
+	r.remoteFlags.register(cmd, "", whose)
+}
+
+// tell completes options with what the flags say.
+func (r *registryFlags) tell(a *app, p *convertimage.Options) (err error) {
+	if p.Retries, err = retries(r.retry); err == nil {
+		p.Sys, err = r.system(a)
+	}
+	return err
 }
 
 // sidesFlags are the flags for commands with a registry on either side: those for both, and those for one.

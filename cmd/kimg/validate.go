@@ -14,7 +14,8 @@ import (
 // validateOptions are the flags of kimg validate.
 type validateOptions struct {
 	*app
-	fast bool
+	fast   bool
+	remote registryFlags
 }
 
 func newValidate(a *app) *cobra.Command {
@@ -30,6 +31,7 @@ any problem the exit code is 1.`,
 		RunE:    o.run,
 	}
 	cmd.Flags().BoolVar(&o.fast, "fast", false, "look whether blobs are there with their sizes, and do not read them")
+	o.remote.register(cmd, "registries")
 	return cmd
 }
 
@@ -38,7 +40,10 @@ func (o *validateOptions) run(cmd *cobra.Command, list []string) error {
 	if err != nil {
 		return err
 	}
-	options := convertimage.Options{Sys: o.systemContext(), Jobs: o.flags.jobs, Logger: o.log}
+	options := convertimage.Options{Jobs: o.flags.jobs, Logger: o.log}
+	if err := o.remote.tell(o.app, &options); err != nil {
+		return err
+	}
 	return o.withConverter(options, refs, func(c *convertimage.Converter) error {
 		var found []validatedJSON
 		var first error // of the problems; it gives the class

@@ -52,7 +52,7 @@ func TestRegistryFlags(t *testing.T) {
 		check(t, os.MkdirAll(filepath.Dir(filepath.Join(l.work, name)), 0o755))
 		check(t, os.WriteFile(filepath.Join(l.work, name), []byte(data), 0o644))
 	}
-	for _, line := range []string{"import tree base:1", "manifest create list:1 base:1", "manifest create list:2"} {
+	for _, line := range []string{"import tree base:1", "manifest create list:1 base:1", "manifest create list:2", "from --name c1 base:1"} {
 		l.must(t, strings.Fields(line)...)
 	}
 	fill := func(line, flags string) string {
@@ -61,15 +61,13 @@ func TestRegistryFlags(t *testing.T) {
 	for _, line := range []string{
 		"push {F} --additional-tag 2 base:1 {R}/app:1", "copy {F} {R}/app:2 {R}/app:3", "convert {F} {R}/app:3 {R}/app:4", "pull {F} {R}/app:1",
 		"list-tags {F} {R}/app", "inspect {F} {R}/app:1", "manifest create {F} --amend made:1 {R}/app:1", "manifest add {F} list:2 {R}/app:1",
-		"manifest inspect {F} {R}/app:1", "manifest push {F} list:1 {R}/app:list", "delete {F} {R}/app:1",
+		"manifest inspect {F} {R}/app:1", "manifest push {F} list:1 {R}/app:list", "from --pull always {F} {R}/app:1", "commit {F} c1 {R}/app:5",
+		"validate {F} {R}/app:1", "export {F} -o out.tar {R}/app:1", "delete {F} {R}/app:1",
 	} {
 		l.expect(t, fill(line, ""), 1, "tls")
 		l.expect(t, fill(line, "--tls-verify=false --creds me:wrong"), 1, "auth")
 		l.must(t, strings.Fields(fill(line, "--cert-dir certs --creds me:secret"))...)
 		l.must(t, strings.Fields(fill(line, "--tls-verify=false --authfile auth.json"))...)
-		if strings.HasPrefix(line, "convert") || strings.HasPrefix(line, "inspect") || strings.HasPrefix(line, "manifest") && !strings.HasPrefix(line, "manifest push") {
-			continue
-		}
 		registry.failures.Store(1)
 		l.expect(t, fill(line, "--retry 0 --cert-dir certs --creds me:secret"), 1, "network")
 	}
@@ -85,7 +83,7 @@ func TestRegistryFlags(t *testing.T) {
 		l.must(t, strings.Fields(fill("copy {F} {R}/app:2 {R}/other:1", flags))...)
 	}
 	l.expect(t, fill("copy {F} {R}/app:2 {R}/third:1", "--src-creds me:secret --tls-verify=false"), 1, "auth")
-	for _, tag := range []string{"1", "2", "3", "4", "list"} {
+	for _, tag := range []string{"1", "2", "3", "4", "5", "list"} {
 		if registry.Manifest("app", tag) == nil {
 			t.Errorf("app:%s is not there", tag)
 		}
