@@ -47,7 +47,7 @@ func Parse(doc Document, diffIDs []digest.Digest) (Config, error) {
 		if f == DockerV2S1 {
 			return parseSchema1Config(doc, diffIDs)
 		}
-		v, err := parseManifest(doc.Manifest)
+		v, err := parseManifest(doc.Manifest, true)
 		if err != nil {
 			return Config{}, kimg.Wrap("manifest", err)
 		}

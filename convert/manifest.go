@@ -32,11 +32,18 @@ type ManifestView struct {
 // manifest of something that is no image (an OCI artifact), an index and a schema 1 manifest ([ParseSchema1] reads
 // that) are class unsupported.
 func ParseManifest(manifest []byte) (ManifestView, error) {
-	v, err := parseManifest(manifest)
+	v, err := parseManifest(manifest, true)
 	return v, kimg.Wrap("manifest", err)
 }
 
-func parseManifest(data []byte) (ManifestView, error) {
+// ParseAny is [ParseManifest] of what need not be an image: configuration and layers are blobs of any type, as many as there are, whose
+// descriptors are checked.
+func ParseAny(manifest []byte) (ManifestView, error) {
+	v, err := parseManifest(manifest, false)
+	return v, kimg.Wrap("manifest", err)
+}
+
+func parseManifest(data []byte, image bool) (ManifestView, error) {
 	f, err := detect(data, "")
 	if err != nil {
 		return ManifestView{}, err
@@ -53,17 +60,28 @@ func parseManifest(data []byte) (ManifestView, error) {
 	if f == DockerV2S2 && saysNothing(m.Config.MediaType) {
 		m.Config.MediaType, v.Config.MediaType = f.ConfigType(), f.ConfigType()
 	}
-	if err := checkConfigDescriptor(f, m.Config); err != nil {
+	if image {
+		err = checkConfigDescriptor(f, m.Config)
+	} else {
+		err = kimg.Wrap("config", checkDescriptor(m.Config))
+	}
+	if err != nil {
 		return ManifestView{}, err
 	}
 	if m.Layers == nil {
 		return ManifestView{}, invalid("json-type: layers is not a list")
 	}
-	if len(m.Layers) > MaxLayers {
+	if image && len(m.Layers) > MaxLayers {
 		return ManifestView{}, limit("too-big: %d layers, the limit is %d", len(m.Layers), MaxLayers)
 	}
 	for i, d := range m.Layers {
-		if err := checkLayerDescriptor(d); err != nil {
+		if image {
+			err = checkLayerType(d.MediaType)
+		}
+		if err == nil {
+			err = checkDescriptor(d)
+		}
+		if err != nil {
 			return ManifestView{}, kimg.Wrap(fmt.Sprintf("layers[%d]", i), err)
 		}
 		v.Layers = append(v.Layers, Layer{
@@ -140,7 +158,7 @@ func saysNothing(mediaType string) bool {
 
 func checkConfigDescriptor(f Format, d ispec.Descriptor) error {
 	if d.MediaType != f.ConfigType() {
-		if d.MediaType == OCI.ConfigType() || d.MediaType == DockerV2S2.ConfigType() || f == DockerV2S2 {
+		if d.MediaType == OCI.ConfigType() || d.MediaType == DockerV2S2.ConfigType() {
 			return kimg.Wrap("config", invalid("media-type: a configuration of type %s in a manifest of type %s",
 				kimg.Quote(d.MediaType), f.ManifestType()))
 		}
@@ -152,14 +170,12 @@ func checkConfigDescriptor(f Format, d ispec.Descriptor) error {
 	return kimg.Wrap("config", checkDescriptor(d))
 }
 
-func checkLayerDescriptor(d ispec.Descriptor) error {
-	if d.MediaType == "" {
+func checkLayerType(mediaType string) error {
+	if mediaType == "" {
 		return invalid("media-type: a layer without a type")
 	}
-	if _, err := kindOf(d.MediaType); err != nil {
-		return err
-	}
-	return checkDescriptor(d)
+	_, err := kindOf(mediaType)
+	return err
 }
 
 // checkDescriptor checks what any pointer to a blob must fulfil.

@@ -149,7 +149,7 @@ func TestPackageComments(t *testing.T) {
 // reason in ARCHITECTURE.md.
 var ceilings = map[string]int{
 	".":                200,
-	"convert":          3520,
+	"convert":          3550,
 	"convert/image":    4580,
 	"copydata":         1400,
 	"copydata/edit":    1050,

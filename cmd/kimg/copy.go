@@ -45,7 +45,8 @@ documents, oci: holds OCI, layers of a store without their blobs are compressed.
 and what lies in another of its repositories is mounted. A registry in trouble is asked again; one that says when
 (429) then, but after a minute at most, and five times. With --all, what is
 about the image comes along from registry to registry: its referrers, and what cosign tags. Signatures that lie beside it
-always do; where there is no place for them it is refused, unless --remove-signatures leaves them behind.`,
+always do; where there is no place for them it is refused, unless --remove-signatures leaves them behind. What is no image, as a
+chart, is copied as it is, but not into the store.`,
 		Example: `  kimg copy --all docker://registry.example/app:1 docker://mirror.example/app:1
   kimg copy --preserve-digests docker://registry.example/app:1 oci:/srv/layout:app
   kimg copy --src-tls-verify=false --dest-creds me:secret docker://localhost:5000/app:1 docker://registry.example/app:1`,

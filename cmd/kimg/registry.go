@@ -144,7 +144,7 @@ func (o *inspectOptions) remote(ctx context.Context, text string) error {
 	case o.raw:
 		return o.document(d.Manifest)
 	case o.config && d.Config == nil:
-		return kimg.Errorf(kimg.ErrUnsupported, kimg.Escape(text, 300), "an image of schema 1 has no configuration of its own")
+		return kimg.Errorf(kimg.ErrUnsupported, kimg.Escape(text, 300), "what is of schema 1, or no image, has no configuration of an image")
 	case o.config:
 		return o.document(d.Config)
 	}

@@ -80,7 +80,10 @@ func (j *job) run(ctx context.Context) (Result, error) {
 	if j.o.Keep && NamesStore(j.dst) {
 		return j.pull(ctx, manifest)
 	}
-	p, err := j.readPicture(ctx, j.from, manifest)
+	p, err := j.readAny(ctx, j.from, manifest)
+	if err == nil && NamesStore(j.dst) {
+		err = p.noImage
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -156,15 +159,18 @@ func (j *job) image(ctx context.Context, p *picture) (written, error) {
 	if err := p.fits(j.at, to); err != nil {
 		return written{}, err
 	}
-	if stays, err := j.stays(ctx, p); err != nil || stays {
-		if err != nil {
-			return written{}, err
-		}
+	stays, err := j.stays(ctx, p)
+	if err == nil && !stays {
+		err = p.noImage
+	}
+	if err != nil {
+		return written{}, err
+	}
+	if stays {
 		return j.asItIs(ctx, p)
 	}
 	_, stored := j.from.(*stored)
 	var all []moved
-	var err error
 	if b, ok := j.to.(*bundle); ok {
 		all, err = b.layers(ctx, j, p)
 	} else {

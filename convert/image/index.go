@@ -90,7 +90,7 @@ func (j *job) instanceImage(ctx context.Context, d ispec.Descriptor) (Result, is
 	if err != nil {
 		return Result{}, ispec.Descriptor{}, err
 	}
-	p, err := j.readPicture(ctx, j.from, manifest)
+	p, err := j.readAny(ctx, j.from, manifest)
 	if err != nil {
 		return Result{}, ispec.Descriptor{}, err
 	}
@@ -104,6 +104,9 @@ func (j *job) instanceImage(ctx context.Context, d ispec.Descriptor) (Result, is
 	}
 	if err != nil {
 		return Result{}, ispec.Descriptor{}, err
+	}
+	if p.noImage != nil {
+		return out.Result, d, nil
 	}
 	config, err := convert.Parse(convert.Document{Format: out.To, Config: out.Config}, nil)
 	img := config.Docker()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -15,6 +16,7 @@ import (
 	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/convert/docker"
 	"github.com/kimg/kimg/internal/testimage"
+	"github.com/kimg/kimg/store"
 )
 
 // writeIndex writes a layout with an index of two images, that of arm64 a Docker image if mixed, and an attestation of the
@@ -188,5 +190,36 @@ func TestIndexDamage(t *testing.T) {
 			same(t, name, before, files(t, dir))
 			check(t, os.WriteFile(file, data, 0o644))
 		}
+	}
+}
+
+// What is no image comes into no store and becomes no other format; its documents are shown.
+func TestNoImage(t *testing.T) {
+	dir, s := t.TempDir(), newStore(t)
+	img := testimage.NewImage(1, testimage.ImageOptions{})
+	img.Manifest = []byte(strings.Replace(string(img.Manifest), ispec.MediaTypeImageConfig, "application/vnd.cncf.helm.config.v1+json", 1))
+	check(t, img.WriteOCI(dir, "a"))
+	before := files(t, dir)
+	for _, o := range []Options{{}, {Keep: true}} {
+		o.Store = func() (*store.Store, error) { return s, nil }
+		for _, dst := range []string{"containers-storage:x", "docker-archive:" + dir + "/x.tar", "dir:" + dir + "/x"} {
+			if o.Keep && dst == "dir:"+dir+"/x" {
+				continue // it is copied
+			}
+			if _, err := converter(t, o).try(t, "oci:"+dir+":a", dst); kimg.ClassOf(err) != kimg.ErrUnsupported {
+				t.Errorf("%s: %v", dst, err)
+			}
+		}
+	}
+	same(t, "the layout", before, files(t, dir))
+	if all, err := s.Images(t.Context()); err != nil || len(all) > 0 {
+		t.Errorf("%d images, %v", len(all), err)
+	}
+	d, err := converter(t, Options{}).Inspect(t.Context(), ref(t, "oci:"+dir+":a"))
+	if err != nil || string(d.Manifest) != string(img.Manifest) || d.Config != nil || len(d.Layers) != 1 || d.Platform != "" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if v := validate(t, "oci:"+dir+":a", true); len(v.Problems) != 1 || kimg.ClassOf(v.Problems[0]) != kimg.ErrUnsupported {
+		t.Errorf("%+v", v)
 	}
 }

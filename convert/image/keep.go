@@ -100,6 +100,9 @@ func (j *job) asItIs(ctx context.Context, p *picture) (written, error) {
 		}
 		known[d] = true
 	}
+	if p.noImage != nil {
+		out.ConfigDigest, out.Layers = p.said[0].Digest, out.Layers[1:]
+	}
 	err := j.parallel(ctx, len(blobs), func(ctx context.Context, i int) error { return j.carry(ctx, blobs[i]) })
 	if remote, ok := j.to.(*remoteDestination); ok && p.Config != nil {
 		remote.near(j.src, digest.FromBytes(p.Config))

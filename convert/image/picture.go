@@ -15,7 +15,8 @@ import (
 	"github.com/kimg/kimg/store/transfer"
 )
 
-// picture is one image of a source: its documents, checked, and its layers, not read yet.
+// picture is one image of a source: its documents, checked, and its layers, not read yet. What is no image is a list of blobs, which can
+// only stay as it is: its layers, the first of which is its configuration.
 type picture struct {
 	convert.Document
 	digest  digest.Digest // of the manifest
@@ -26,6 +27,7 @@ type picture struct {
 	keyIDs  []string
 	lost    convert.Report // what is lost of the image besides its documents
 	signed  bool           // signatures go along, which would be void if it changed
+	noImage error          // why it is none, class unsupported
 }
 
 // layerSource is a source that has layers in another form than its manifest says.
@@ -35,6 +37,15 @@ type layerSource interface {
 
 // readPicture reads and checks the documents of one image.
 func (c *Converter) readPicture(ctx context.Context, src Source, manifest []byte) (picture, error) {
+	p, err := c.readAny(ctx, src, manifest)
+	if err == nil {
+		err = p.noImage
+	}
+	return p, err
+}
+
+// readAny is readPicture of what need not be an image.
+func (c *Converter) readAny(ctx context.Context, src Source, manifest []byte) (picture, error) {
 	var p picture
 	var err error
 	if p.Format, err = convert.Detect(manifest, ""); err != nil {
@@ -52,7 +63,7 @@ func (c *Converter) readPicture(ctx context.Context, src Source, manifest []byte
 	if err != nil {
 		return p, err
 	}
-	if len(p.said) > convert.MaxLayers {
+	if len(p.said) > convert.MaxLayers && p.noImage == nil {
 		return p, kimg.Errorf(kimg.ErrLimit, "manifest", "too-big: %d layers, the limit is %d", len(p.said), convert.MaxLayers)
 	}
 	return p, p.findBlobs(ctx, src)
@@ -75,6 +86,12 @@ func (c *Converter) readSchema1(p *picture) (err error) {
 
 func (p *picture) readSchema2(ctx context.Context, src Source) error {
 	v, err := convert.ParseManifest(p.Manifest)
+	if kimg.ClassOf(err) == kimg.ErrUnsupported {
+		p.noImage = err
+		v, err = convert.ParseAny(p.Manifest)
+		p.said = append([]convert.Layer{{Digest: v.Config.Digest, Size: v.Config.Size, MediaType: v.Config.MediaType}}, v.Layers...)
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -89,7 +106,7 @@ func (p *picture) readSchema2(ctx context.Context, src Source) error {
 
 // findBlobs says where the bytes of each layer come from.
 func (p *picture) findBlobs(ctx context.Context, src Source) error {
-	if other, ok := src.(layerSource); ok {
+	if other, ok := src.(layerSource); ok && p.noImage == nil {
 		blobs, err := other.layers(ctx, p)
 		if err == nil && len(blobs) != len(p.said) {
 			err = kimg.Errorf(kimg.ErrUnsupported, "", "count: the store has %d layers of the image, the manifest %d", len(blobs), len(p.said))

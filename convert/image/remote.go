@@ -16,10 +16,10 @@ import (
 
 // Documents are what an image is, without its layers.
 type Documents struct {
-	convert.Document                 // empty configuration: of an index, or schema 1
+	convert.Document                 // empty configuration: of an index, schema 1, or what is no image
 	Digest           digest.Digest   // of the manifest
 	Index            bool            // the manifest is an index
-	Platform         string          // as the configuration says
+	Platform         string          // as the configuration says; empty of what is no image
 	DiffIDs          []digest.Digest // base first
 	Layers           []convert.Layer // as the manifest says
 }
@@ -51,11 +51,15 @@ func (j *job) inspect(ctx context.Context) (Documents, error) {
 			return Documents{}, err
 		}
 	}
-	p, err := j.readPicture(ctx, j.from, manifest)
+	p, err := j.readAny(ctx, j.from, manifest)
 	if err != nil {
 		return Documents{}, err
 	}
 	d := Documents{Document: p.Document, Digest: p.digest, DiffIDs: p.diffIDs, Layers: p.said}
+	if p.noImage != nil {
+		d.Layers = p.said[1:]
+		return d, nil
+	}
 	if p.Format == convert.DockerV2S1 {
 		d.Platform = platformText(&ispec.Platform{OS: "linux", Architecture: p.schema1.Architecture})
 		return d, nil
