@@ -36,19 +36,25 @@ func PlatformRank(want, have ispec.Platform) int {
 	return 2 * maxLevel
 }
 
-// For finds the image for a platform: of those that serve it best the first. Entries without a platform and those that are
-// no images serve nobody.
+// For finds the image for a platform: of those that serve it best the first. When there is none it is the first image without a platform,
+// which serves whom its own configuration says; that is for the caller to see. Entries that are no images serve nobody.
 func (v IndexView) For(want ispec.Platform) (best ispec.Descriptor, ok bool) {
 	rank := -1
 	for _, d := range v.Manifests {
-		if d.Platform == nil || !IsImage(d) {
+		if !IsImage(d) {
+			continue
+		}
+		if d.Platform == nil {
+			if !ok {
+				best, ok = d, true
+			}
 			continue
 		}
 		if r := PlatformRank(want, *d.Platform); r >= 0 && (rank < 0 || r < rank) {
-			best, rank = d, r
+			best, rank, ok = d, r, true
 		}
 	}
-	return best, rank >= 0
+	return best, ok
 }
 
 const maxLevel = 100 * 100

@@ -69,6 +69,11 @@ func (s *Store) instance(ctx context.Context, img *Image, p *ispec.Platform) (*I
 	if chosen == nil {
 		return nil, kimg.Errorf(kimg.ErrUnsupported, img.label(), "is a manifest list whose image for %s (%s) is not in this store", describe(want), d.Digest)
 	}
+	if d.Platform == nil {
+		if err := chosen.fits(ctx, &want); err != nil {
+			return nil, err
+		}
+	}
 	chosen.indexAnnotations = v.Annotations
 	if err := chosen.fits(ctx, d.Platform); err != nil {
 		s.log.WarnContext(ctx, "the image is not what its index says", "index", img.label(), "error", err)

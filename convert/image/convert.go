@@ -307,10 +307,19 @@ func (j *job) choose(ctx context.Context, index []byte, want *ispec.Platform) ([
 		return nil, err
 	}
 	d, ok := v.For(*want)
-	if !ok {
-		return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
+	var manifest []byte
+	if ok {
+		manifest, err = j.instance(ctx, d)
 	}
-	return j.instance(ctx, d)
+	if ok && err == nil && d.Platform == nil {
+		var p picture
+		p, err = j.readAny(ctx, j.from, manifest)
+		ok = convert.PlatformRank(*want, p.platform) >= 0
+	}
+	if err == nil && !ok {
+		err = kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
+	}
+	return manifest, err
 }
 
 // instance reads the manifest of one image of an index, when the policy accepts it.

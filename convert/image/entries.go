@@ -51,7 +51,7 @@ func (j *job) entries(ctx context.Context) ([]Entry, error) {
 	}
 	if want := j.wanted(); want != nil {
 		d, ok := v.For(*want)
-		if !ok {
+		if !ok || d.Platform == nil {
 			return nil, kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
 		}
 		_, err := j.instance(ctx, d) // the policy is asked
@@ -96,15 +96,7 @@ func (j *job) alone(ctx context.Context, manifest []byte) (ispec.Descriptor, err
 	if err != nil {
 		return ispec.Descriptor{}, err
 	}
-	config, err := convert.Parse(p.Document, nil)
-	if err != nil {
-		return ispec.Descriptor{}, err
-	}
-	img := config.Docker()
-	return ispec.Descriptor{
-		MediaType: f.ManifestType(), Digest: p.digest, Size: int64(len(manifest)),
-		Platform: &ispec.Platform{OS: img.OS, Architecture: img.Architecture, Variant: img.Variant, OSVersion: img.OSVersion, OSFeatures: img.OSFeatures},
-	}, nil
+	return ispec.Descriptor{MediaType: f.ManifestType(), Digest: p.digest, Size: int64(len(manifest)), Platform: &p.platform}, nil
 }
 
 // where is a reference that leads to a manifest, or to the index that it is in, from any directory and as long as the manifest is there.

@@ -28,6 +28,8 @@ type picture struct {
 	lost    convert.Report // what is lost of the image besides its documents
 	signed  bool           // signatures go along, which would be void if it changed
 	noImage error          // why it is none, class unsupported
+
+	platform ispec.Platform // as the configuration says
 }
 
 // layerSource is a source that has layers in another form than its manifest says.
@@ -78,6 +80,7 @@ func (c *Converter) readSchema1(p *picture) (err error) {
 			return kimg.Wrap("manifest", err)
 		}
 	}
+	p.platform = ispec.Platform{OS: "linux", Architecture: p.schema1.Architecture}
 	for _, d := range p.schema1.Layers {
 		p.said = append(p.said, convert.Layer{Digest: d, Size: -1})
 	}
@@ -100,7 +103,9 @@ func (p *picture) readSchema2(ctx context.Context, src Source) error {
 		return kimg.Wrap("config", err)
 	}
 	config, err := convert.Parse(p.Document, nil)
-	p.diffIDs = config.Docker().RootFS.DiffIDs
+	img := config.Docker()
+	p.diffIDs = img.RootFS.DiffIDs
+	p.platform = ispec.Platform{OS: img.OS, Architecture: img.Architecture, Variant: img.Variant, OSVersion: img.OSVersion, OSFeatures: img.OSFeatures}
 	return err
 }
 

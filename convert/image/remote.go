@@ -7,7 +7,6 @@ import (
 	"github.com/containers/image/v5/docker"
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
-	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
@@ -60,16 +59,8 @@ func (j *job) inspect(ctx context.Context) (Documents, error) {
 		d.Layers = p.said[1:]
 		return d, nil
 	}
-	if p.Format == convert.DockerV2S1 {
-		d.Platform = platformText(&ispec.Platform{OS: "linux", Architecture: p.schema1.Architecture})
-		return d, nil
-	}
-	config, err := convert.Parse(p.Document, nil)
-	if err == nil {
-		img := config.Docker()
-		d.Platform = platformText(&ispec.Platform{OS: img.OS, Architecture: img.Architecture, Variant: img.Variant})
-	}
-	return d, err
+	d.Platform = platformText(&p.platform)
+	return d, nil
 }
 
 // Tags lists the tags of a repository, of which ref names any image.

@@ -103,8 +103,11 @@ func Choose(ctx context.Context, src Source, o PullOptions) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch fits := img.Platform.Architecture == "" || convert.PlatformRank(want, img.Platform) >= 0; {
-	case fits:
+	switch {
+	case convert.PlatformRank(want, img.Platform) >= 0:
+	case entry != nil && entry.Platform == nil:
+		return nil, kimg.Errorf(kimg.ErrUnsupported, "", "an index without an image for %s", platform(want))
+	case img.Platform.Architecture == "":
 	case entry != nil && o.Logger != nil:
 		o.Logger.WarnContext(ctx, "the image is not what its index says", "manifest", entry.Digest, "index", platform(*entry.Platform), "config", platform(img.Platform))
 	case entry == nil && !o.AnyPlatform:

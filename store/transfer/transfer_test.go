@@ -387,6 +387,14 @@ func TestPlatforms(t *testing.T) {
 			t.Errorf("%s: %s", c.platform, logs.String())
 		}
 	}
+	bare := source(amd, arm)
+	for want, img := range map[string]testimage.Image{"": arm, testimage.Digest(amd.Manifest): amd} { // of one without a platform the configuration decides
+		bare.manifest = []byte(`{"schemaVersion":2,"manifests":[` + strings.Replace(entry(img, ""), `,"platform":`, "", 1) + `]}`)
+		r, err := pull(t, st, bare, transfer.PullOptions{Platform: &ispec.Platform{OS: "linux", Architecture: "amd64"}})
+		if r.Digest.String() != want || want == "" && !errors.Is(err, kimg.ErrUnsupported) {
+			t.Errorf("without a platform: %s, %v", r.Digest, err)
+		}
+	}
 	alone := source(arm)
 	if _, err := pull(t, st, alone, transfer.PullOptions{}); !errors.Is(err, kimg.ErrUnsupported) || len(alone.fetched) != 1 {
 		t.Errorf("for another platform: %v", err)
