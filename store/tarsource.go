@@ -23,11 +23,15 @@ import (
 // TarSource returns a layer made of a tar someone else wrote: plain, or compressed with gzip, zstd, bzip2 or xz, by its first
 // bytes. Package untar says how it is unpacked and what is refused; a store of whole trees lets the library unpack what was checked.
 // An [io.Seeker] that can seek, such as a file, is read from where it was each time the source is staged or streamed; of any other stream
-// the second time is class busy: somebody took away what was made of it.
+// the second time is class busy: somebody took away what was made of it. No byte at all is class integrity.
 func TarSource(r io.Reader) LayerSource { return &tarSource{r: r} }
+
+// BlobSource is [TarSource] of a blob that is known by its digest: no byte at all is a layer without anything, as for other tools.
+func BlobSource(r io.Reader) LayerSource { return &tarSource{r: r, known: true} }
 
 type tarSource struct {
 	r     io.Reader
+	known bool // it may be empty
 	begun bool
 	start int64 // where r was; -1: it cannot seek
 }
@@ -88,9 +92,9 @@ func (t *tarSource) plain(ctx context.Context) (io.ReadCloser, error) {
 		return nil, err
 	}
 	r := bufio.NewReaderSize(streamio.WithContext(ctx, t.r), 256<<10)
-	if _, err := r.Peek(1); err == io.EOF {
+	if _, err := r.Peek(1); err == io.EOF && !t.known {
 		return nil, kimg.Errorf(kimg.ErrIntegrity, "layer", "the stream is empty")
-	} else if err != nil {
+	} else if err != nil && err != io.EOF {
 		return nil, err
 	}
 	plain, _, err := compression.NewReader(ctx, r)

@@ -185,7 +185,7 @@ func (p *pipeline) prepare(ctx context.Context, l Layer, e *Meter, d *Done) (err
 		return err
 	}
 	var first prefix
-	d.StagedLayer, err = p.tx.Prepare(ctx, store.TarSource(io.TeeReader(v, &first)))
+	d.StagedLayer, err = p.tx.Prepare(ctx, store.BlobSource(io.TeeReader(v, &first)))
 	switch kimg.ClassOf(err) {
 	case "", kimg.ErrInvalid, kimg.ErrUnsafe, kimg.ErrUnsupported, kimg.ErrLimit:
 		// The digest is checked at the end. A blob that is not the right one says nothing else of interest.

@@ -213,6 +213,7 @@ func TestPull(t *testing.T) {
 		st := newStore(t, driver)
 		for name, o := range map[string]testimage.ImageOptions{
 			"oci": {Layers: 4}, "oci gzip": {Layers: 3, Gzip: true}, "docker": {Layers: 3, Docker: true, Gzip: true},
+			"an empty blob": {Layers: 2, Tars: [][]byte{{}, testimage.PackTar()}}, "an empty blob gzip": {Layers: 2, Tars: [][]byte{testimage.PackTar(), {}}, Gzip: true},
 		} {
 			t.Run(driver+" "+name, func(t *testing.T) {
 				img := testimage.NewImage(uint64(len(name)), o)
