@@ -34,19 +34,27 @@ func newBudget(dir string) *budget {
 	return b
 }
 
-// layer returns the function that one layer asks for room.
-func (b *budget) layer() func(int64) error {
-	var n atomic.Int64
-	return func(more int64) error {
-		if n.Add(more) > maxLayerSize {
-			return kimg.Errorf(kimg.ErrLimit, "layer", "an uncompressed layer of more than %d bytes", int64(maxLayerSize))
-		}
-		switch {
-		case b.left.Add(-more) >= 0:
-			return nil
-		case b.disk:
-			return kimg.Errorf(kimg.ErrNoSpace, "layer", "there is no room for it in the store")
-		}
-		return kimg.Errorf(kimg.ErrLimit, "layer", "layers of more than %d bytes together", int64(maxImageSize))
-	}
+// share is what one layer takes of a budget.
+type share struct {
+	of *budget
+	n  atomic.Int64
 }
+
+func (b *budget) layer() *share { return &share{of: b} }
+
+// take asks for room.
+func (s *share) take(more int64) error {
+	n, left := s.n.Add(more), s.of.left.Add(-more)
+	switch {
+	case n > maxLayerSize:
+		return kimg.Errorf(kimg.ErrLimit, "layer", "an uncompressed layer of more than %d bytes", int64(maxLayerSize))
+	case left >= 0:
+		return nil
+	case s.of.disk:
+		return kimg.Errorf(kimg.ErrNoSpace, "layer", "there is no room for it in the store")
+	}
+	return kimg.Errorf(kimg.ErrLimit, "layer", "layers of more than %d bytes together", int64(maxImageSize))
+}
+
+// back gives all of it back.
+func (s *share) back() { s.of.left.Add(s.n.Swap(0)) }

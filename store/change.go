@@ -14,7 +14,7 @@ import (
 )
 
 // Tx collects what a change will record. It is valid inside the stage function given to [Store.Change] only and not
-// safe for concurrent use, except for StageLayer and Prepare.
+// safe for concurrent use, except for StageLayer, Prepare and Discard.
 type Tx struct {
 	s      *Store
 	steps  []step
@@ -195,9 +195,7 @@ func (tx *Tx) anyExisting() bool {
 // discard removes every staging directory of the change, and gives its locks back.
 func (tx *Tx) discard(ctx context.Context) {
 	for _, out := range tx.outs {
-		if err := out.cleanup(); err != nil {
-			tx.s.log.WarnContext(ctx, "could not remove a staging directory; the next use of the store does", "error", err)
-		}
+		tx.clean(ctx, out)
 	}
 	for _, unlock := range slices.Backward(tx.unlock) {
 		unlock()

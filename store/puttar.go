@@ -33,7 +33,7 @@ func (tx *Tx) stageTar(ctx context.Context, o *stagedOutput, src LayerSource) (_
 	m := streamio.NewMeter(w)
 	empty := false
 	if from, ok := src.(optionSource); ok {
-		err = from.stream(ctx, m, untar.Options{Take: o.take})
+		err = from.stream(ctx, m, untar.Options{Take: o.room.take})
 	} else {
 		empty, err = src.Stream(ctx, m)
 	}

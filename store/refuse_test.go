@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -250,5 +251,37 @@ func TestDiskFull(t *testing.T) {
 	}
 	if err := addLayer(t.Context(), ts.Store, "", "fits"); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// TestRoomComesBack: what was prepared in vain takes no room, whether it failed or was given up.
+func TestRoomComesBack(t *testing.T) {
+	dir := t.TempDir()
+	t.Cleanup(func() { unmountAll(t, filepath.Dir(dir)) })
+	must(t, mountTmpfs(dir, "size=8m"))
+	for _, driver := range []string{"overlay", "vfs"} {
+		ts := &testStore{root: filepath.Join(dir, driver), runRoot: filepath.Join(dir, "run-"+driver)}
+		var err error
+		ts.Store, err = store.Open(store.Options{Root: ts.root, RunRoot: ts.runRoot, Driver: driver, DriverOptions: []string{}})
+		must(t, err)
+		big := makeTar(t, file{name: "big", content: strings.Repeat("x", 5<<20)})
+		err = ts.Change(t.Context(), "test", func(ctx context.Context, tx *store.Tx) error {
+			for range 2 {
+				if _, err := tx.Prepare(ctx, store.TarSource(bytes.NewReader(big[:5<<20]))); !errors.Is(err, kimg.ErrIntegrity) {
+					t.Errorf("%s: cut short: %v", driver, err)
+				}
+				l, err := tx.Prepare(ctx, store.TarSource(bytes.NewReader(big)))
+				if err != nil {
+					return err
+				}
+				tx.Discard(ctx, l)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("%s: %v", driver, err)
+		}
+		_, err = ts.Storage().Shutdown(true)
+		must(t, err)
 	}
 }

@@ -34,16 +34,18 @@ type stagedOutput struct {
 	tar   *os.File // without a name; then out and lock are nil
 	dir   string   // where the layer is made
 	seen  string   // a file that whoever sweeps removes before dir, see place; empty: they are not there yet
-	take  func(int64) error
+	room  *share
 }
 
-// cleanup removes the staging directory. It is called once, on success and on failure: also an applied layer leaves
+// cleanup removes the staging directory, if there is one. It is called once, on success and on failure: also an applied layer leaves
 // the directory's parent behind.
-func (o *stagedOutput) cleanup() error {
+func (o *stagedOutput) cleanup() (err error) {
 	if o.tar != nil {
 		return o.tar.Close()
 	}
-	err := o.s.st.CleanupStagedLayer(o.out)
+	if o.out != nil {
+		err = o.s.st.CleanupStagedLayer(o.out)
+	}
 	if o.lock != nil {
 		err = errors.Join(err, o.lock.Close())
 	}
@@ -75,8 +77,9 @@ func (tx *Tx) StageLayer(ctx context.Context, parent string, src LayerSource) (*
 }
 
 // Prepare does what making a layer needs without knowing what it will lie on: several layers of an image can be prepared at the same
-// time. Of the result only DiffID, Size and Empty are set. Until it is placed nothing comes of it.
-func (tx *Tx) Prepare(ctx context.Context, src LayerSource) (*StagedLayer, error) {
+// time. Of the result only DiffID, Size and Empty are set. Until it is placed nothing comes of it; of what fails nothing stays, and the
+// room it took is free again.
+func (tx *Tx) Prepare(ctx context.Context, src LayerSource) (_ *StagedLayer, err error) {
 	if err := tx.s.canWalk(); err != nil {
 		return nil, err
 	}
@@ -84,8 +87,13 @@ func (tx *Tx) Prepare(ctx context.Context, src LayerSource) (*StagedLayer, error
 	if tx.room == nil {
 		tx.room = newBudget(tx.s.imageRoot())
 	}
-	o := &stagedOutput{s: tx.s, take: tx.room.layer()}
+	o := &stagedOutput{s: tx.s, room: tx.room.layer()}
 	tx.mu.Unlock()
+	defer func() {
+		if err != nil {
+			tx.drop(ctx, o)
+		}
+	}()
 	if tx.s.st.GraphDriverName() != overlay {
 		return tx.stageTar(ctx, o, src)
 	}
@@ -115,6 +123,24 @@ func (tx *Tx) Prepare(ctx context.Context, src LayerSource) (*StagedLayer, error
 		return nil, kimg.Errorf(kimg.ErrInternal, "layer", "the source gave no digest or no tar-split record")
 	}
 	return tx.staged(o, staged), nil
+}
+
+// Discard removes a layer that was prepared and is not placed, now rather than when the change ends.
+func (tx *Tx) Discard(ctx context.Context, l *StagedLayer) { tx.drop(ctx, l.out) }
+
+// drop removes what was staged, and makes room.
+func (tx *Tx) drop(ctx context.Context, o *stagedOutput) {
+	tx.mu.Lock()
+	tx.outs = slices.DeleteFunc(tx.outs, func(other *stagedOutput) bool { return other == o })
+	tx.mu.Unlock()
+	tx.clean(ctx, o)
+	o.room.back()
+}
+
+func (tx *Tx) clean(ctx context.Context, o *stagedOutput) {
+	if err := o.cleanup(); err != nil {
+		tx.s.log.WarnContext(ctx, "could not remove a staging directory; the next use of the store does", "error", err)
+	}
 }
 
 // keep makes sure that what was staged is removed in the end.
@@ -225,7 +251,7 @@ func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, op
 	if from, ok := src.(optionSource); ok {
 		staged, err = from.stage(ctx, o.dir, untar.Options{
 			UserNS: opts.InUserNS, KeepMarks: opts.WhiteoutFormat != archive.OverlayWhiteoutFormat, IgnoreOwners: opts.IgnoreChownErrors,
-			Take: o.take, Log: o.s.log,
+			Take: o.room.take, Log: o.s.log,
 		})
 	} else {
 		staged, err = src.Stage(ctx, o.dir)

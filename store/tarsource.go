@@ -23,7 +23,8 @@ import (
 // TarSource returns a layer made of a tar someone else wrote: plain, or compressed with gzip, zstd, bzip2 or xz, by its first
 // bytes. Package untar says how it is unpacked and what is refused; a store of whole trees lets the library unpack what was checked.
 // An [io.Seeker] that can seek, such as a file, is read from where it was each time the source is staged or streamed; of any other stream
-// the second time is class busy: somebody took away what was made of it. No byte at all is class integrity.
+// the second time is class busy: somebody took away what was made of it. No byte at all is class integrity. One with a method Stop has it
+// called when unpacking has failed and a Read may be waiting.
 func TarSource(r io.Reader) LayerSource { return &tarSource{r: r} }
 
 // BlobSource is [TarSource] of a blob that is known by its digest: no byte at all is a layer without anything, as for other tools.
@@ -57,12 +58,13 @@ func (t *tarSource) begin() error {
 
 // Stream implements LayerSource.
 func (t *tarSource) Stream(ctx context.Context, w io.Writer) (bool, error) {
-	return false, t.stream(ctx, w, untar.Options{Take: newBudget("").layer()})
+	return false, t.stream(ctx, w, untar.Options{Take: newBudget("").layer().take})
 }
 
 func (t *tarSource) stream(ctx context.Context, w io.Writer, o untar.Options) error {
 	plain, err := t.plain(ctx)
 	if err == nil {
+		o.Stop = t.stop
 		err = tarError(untar.Copy(ctx, w, plain, o))
 	}
 	return err
@@ -70,7 +72,7 @@ func (t *tarSource) stream(ctx context.Context, w io.Writer, o untar.Options) er
 
 // Stage implements LayerSource with the settings of a plain overlay store.
 func (t *tarSource) Stage(ctx context.Context, dir string) (Staged, error) {
-	return t.stage(ctx, dir, untar.Options{UserNS: unshare.IsRootless(), Take: newBudget("").layer(), Log: slog.New(slog.DiscardHandler)})
+	return t.stage(ctx, dir, untar.Options{UserNS: unshare.IsRootless(), Take: newBudget("").layer().take, Log: slog.New(slog.DiscardHandler)})
 }
 
 func (t *tarSource) stage(ctx context.Context, dir string, o untar.Options) (Staged, error) {
@@ -78,12 +80,20 @@ func (t *tarSource) stage(ctx context.Context, dir string, o untar.Options) (Sta
 	if err != nil {
 		return Staged{}, err
 	}
+	o.Stop = t.stop
 	o.Record = func() (*os.File, error) { return TarSplitFile(dir) }
 	r, err := untar.Unpack(ctx, dir, plain, o)
 	if err != nil {
 		return Staged{}, tarError(err)
 	}
 	return Staged{DiffID: r.DiffID, Size: r.Size, UIDs: r.UIDs, GIDs: r.GIDs, TarSplit: r.Record}, nil
+}
+
+// stop ends a Read that waits, where the reader can.
+func (t *tarSource) stop() {
+	if s, ok := t.r.(interface{ Stop() }); ok {
+		s.Stop()
+	}
 }
 
 // plain removes the compression.

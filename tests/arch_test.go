@@ -157,7 +157,7 @@ var ceilings = map[string]int{
 	"layerdiff/recipe": 170,
 	"layerdiff/rootfs": 735,
 	"layerdiff/untar":  1090,
-	"store":            7240,
+	"store":            7300,
 	"store/storetest":  420,
 	"store/layout":     1028,
 	"store/archive":    1693,

@@ -6,7 +6,7 @@ import (
 )
 
 // Produce returns what write writes, while it is read. The reader's end carries write's error. The caller closes the
-// reader: that stops write and waits for it.
+// reader: that stops write and waits for it. Its Stop does not wait.
 func Produce(ctx context.Context, write func(context.Context, io.Writer) error) io.ReadCloser {
 	ctx, cancel := context.WithCancel(ctx)
 	r, w := io.Pipe()
@@ -24,9 +24,12 @@ type produced struct {
 	done   chan struct{}
 }
 
+// Stop ends the writer, and with it a Read that waits.
+func (p *produced) Stop() { p.cancel() }
+
 // Close stops the writer and waits for it, so that nothing is read on its behalf any more.
 func (p *produced) Close() error {
-	p.cancel()
+	p.Stop()
 	err := p.PipeReader.Close()
 	<-p.done
 	return err

@@ -150,9 +150,13 @@ func (f *feed) finish() digest.Digest {
 	return digest.NewDigestFromBytes(digest.SHA256, <-f.sum)
 }
 
-// abandon ends the goroutines. A source that blocks, as a terminal does, is not waited for once the context is cancelled.
-func (f *feed) abandon() {
+// abandon ends the goroutines. The source is told to end by end, which may be nil; one that blocks all the same, as a terminal does,
+// is not waited for once the context is cancelled.
+func (f *feed) abandon(end func()) {
 	f.once.Do(func() { close(f.stop) })
+	if end != nil {
+		end()
+	}
 	select {
 	case <-f.read:
 		return

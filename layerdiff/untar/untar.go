@@ -37,6 +37,8 @@ type Options struct {
 	// Take is told how many bytes of the tar are about to be taken, or how large a file with holes will be, and may refuse that. It is
 	// called by two goroutines; may be nil.
 	Take func(bytes int64) error
+	// Stop ends a Read of the tar that waits, without waiting for it. It is called when unpacking has failed; may be nil.
+	Stop func()
 	// Record makes a file without a name for the tar-split record. [Unpack] needs it.
 	Record func() (*os.File, error)
 	Log    *slog.Logger // nil discards
@@ -74,7 +76,7 @@ func Unpack(ctx context.Context, dir string, plain io.ReadCloser, o Options) (_ 
 		err = u.run()
 	}
 	if err != nil {
-		u.abandon()
+		u.abandon(o.Stop)
 		u.record.Close()
 		return Result{}, u.class(err)
 	}
@@ -106,7 +108,7 @@ func Copy(ctx context.Context, w io.Writer, plain io.ReadCloser, o Options) erro
 		err = m.tail(func([]byte) {})
 	}
 	if err != nil {
-		m.abandon()
+		m.abandon(o.Stop)
 		return m.class(err)
 	}
 	return nil

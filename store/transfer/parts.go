@@ -28,7 +28,7 @@ type Section struct{ Offset, Length uint64 }
 // SectionSource is a [Source] that can also give parts of blobs.
 type SectionSource interface {
 	// Sections returns the bytes of parts of a blob, one after the other. They are in the order of their offsets and do
-	// not overlap. Class unsupported when there are only whole blobs.
+	// not overlap. A read that waits ends when ctx is cancelled. Class unsupported when there are only whole blobs.
 	Sections(ctx context.Context, blob digest.Digest, parts []Section) (io.ReadCloser, error)
 }
 
@@ -52,7 +52,7 @@ type parts struct {
 	end    int64             // of the last part of the blob
 }
 
-// inParts puts a layer together, when most of it is there. Any error but of class interrupted says: fetch it as a whole.
+// inParts puts a layer together, when most of it is there. Any error, unless ctx was cancelled, says: fetch it as a whole.
 func (p *pipeline) inParts(ctx context.Context, l Layer, e *Meter) (*store.StagedLayer, error) {
 	table, record, err := readTable(ctx, l, e)
 	if err != nil {
@@ -71,18 +71,21 @@ func (p *pipeline) inParts(ctx context.Context, l Layer, e *Meter) (*store.Stage
 	if n > uint64(l.Size)/2 {
 		return nil, kimg.Errorf(kimg.ErrUnsupported, "", "%d of %d bytes are missing", n, l.Size)
 	}
-	if len(sections) > 0 {
-		r, err := l.Sections(ctx, sections)
-		if err != nil {
-			return nil, err
+	tar := streamio.Produce(ctx, func(ctx context.Context, w io.Writer) error {
+		if len(sections) > 0 {
+			r, err := l.Sections(ctx, sections)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			t.blob = io.TeeReader(streamio.WithContext(ctx, r), e)
 		}
-		defer r.Close()
-		t.blob = io.TeeReader(streamio.WithContext(ctx, r), e)
-	}
-	tar := streamio.Produce(ctx, t.write)
+		return t.write(ctx, w)
+	})
 	defer tar.Close()
 	s, err := p.tx.Prepare(ctx, store.TarSource(tar))
 	if err == nil && s.DiffID != l.DiffID {
+		p.tx.Discard(ctx, s)
 		err = kimg.Errorf(kimg.ErrIntegrity, l.Digest.String(), "diff-id: what was put together has %s, the configuration says %s", s.DiffID, l.DiffID)
 	}
 	return s, err
