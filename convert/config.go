@@ -38,7 +38,6 @@ type Config struct {
 // A schema 1 image has its configuration inside its manifest, and does not say its diff IDs: they are those of the
 // layers of [Schema1.Layers], and needed. What is read is the schema 2 configuration that [Convert] makes of it.
 func Parse(doc Document, diffIDs []digest.Digest) (Config, error) {
-	layers := -1
 	if doc.Manifest != nil {
 		f, err := doc.detect()
 		if err != nil {
@@ -47,14 +46,11 @@ func Parse(doc Document, diffIDs []digest.Digest) (Config, error) {
 		if f == DockerV2S1 {
 			return parseSchema1Config(doc, diffIDs)
 		}
-		v, err := parseManifest(doc.Manifest, true)
+		v, err := parseAs(doc.Manifest, f, true)
 		if err != nil {
 			return Config{}, kimg.Wrap("manifest", err)
 		}
-		if err := matches(doc.Config, v.Config); err != nil {
-			return Config{}, kimg.Wrap("config", err)
-		}
-		doc.Format, layers = v.Format, len(v.Layers)
+		return ParseConfig(v, doc.Config, diffIDs)
 	}
 	switch doc.Format {
 	case OCI, DockerV2S2:
@@ -63,7 +59,20 @@ func Parse(doc Document, diffIDs []digest.Digest) (Config, error) {
 	default:
 		return Config{}, kimg.Errorf(kimg.ErrUnsupported, "config", "media-type: format %s is not known", kimg.Quote(string(doc.Format)))
 	}
-	c, err := parseConfig(doc.Format, doc.Config)
+	return parseFor(doc.Format, doc.Config, -1, diffIDs)
+}
+
+// ParseConfig is [Parse] of an image whose manifest was parsed already.
+func ParseConfig(v ManifestView, config []byte, diffIDs []digest.Digest) (Config, error) {
+	if err := matches(config, v.Config); err != nil {
+		return Config{}, kimg.Wrap("config", err)
+	}
+	return parseFor(v.Format, config, len(v.Layers), diffIDs)
+}
+
+// parseFor reads a configuration that must fit the layers; their number may be -1: not known.
+func parseFor(f Format, data []byte, layers int, diffIDs []digest.Digest) (Config, error) {
+	c, err := parseConfig(f, data)
 	if err == nil {
 		err = checkLayers(c.Docker(), layers, diffIDs)
 	}

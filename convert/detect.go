@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"encoding/json"
 
 	"github.com/kimg/kimg"
@@ -44,18 +45,19 @@ func Detect(manifest []byte, mediaType string) (Format, error) {
 }
 
 // membersOf decodes what tells the kinds of manifest apart, and refuses members of two kinds in one document, however
-// they are spelled.
+// they are spelled. What is spelled well is read once.
 func membersOf(manifest []byte) (k kinds, err error) {
 	if err := strict.Size("", int64(len(manifest)), strict.MaxDocument); err != nil {
 		return k, err
 	}
-	if err := strict.Unmarshal(manifest, &k); err != nil {
-		return k, err
+	exact := strict.UnmarshalExact(manifest, &k)
+	if exact != nil {
+		k = kinds{}
+		if err := strict.Unmarshal(manifest, &k); err != nil {
+			return k, err
+		}
 	}
-	if err := k.ambiguous(); err != nil {
-		return k, err
-	}
-	return k, strict.UnmarshalExact(manifest, &kinds{})
+	return k, cmp.Or(k.ambiguous(), exact)
 }
 
 func (k kinds) ambiguous() error {

@@ -48,6 +48,11 @@ func parseManifest(data []byte, image bool) (ManifestView, error) {
 	if err != nil {
 		return ManifestView{}, err
 	}
+	return parseAs(data, f, image)
+}
+
+// parseAs parses a manifest of a known format.
+func parseAs(data []byte, f Format, image bool) (ManifestView, error) {
 	v := ManifestView{Format: f, MediaType: f.ManifestType()}
 	m, err := decodeManifest(data, f)
 	if err != nil {

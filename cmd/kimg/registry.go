@@ -154,8 +154,8 @@ func (o *inspectOptions) remote(ctx context.Context, text string) error {
 	for _, l := range d.Layers {
 		v.Layers = append(v.Layers, remoteLayerJSON{l.Digest, l.Size, l.MediaType})
 	}
-	if config, err := convert.Parse(d.Document, nil); err == nil && d.Config != nil {
-		oci, dock := config.OCI(), config.Docker()
+	if d.Config != nil {
+		oci, dock := d.Image.OCI(), d.Image.Docker()
 		v.OCI, v.Docker = &oci, &dock
 	}
 	return o.print(v)

@@ -29,6 +29,7 @@ type picture struct {
 	signed  bool           // signatures go along, which would be void if it changed
 	noImage error          // why it is none, class unsupported
 
+	config   convert.Config // not of schema 1
 	platform ispec.Platform // as the configuration says
 }
 
@@ -53,10 +54,7 @@ func (c *Converter) readAny(ctx context.Context, src Source, manifest []byte) (p
 	if p.Format, err = convert.Detect(manifest, ""); err != nil {
 		return p, err
 	}
-	if p.digest, err = convert.ManifestDigest(manifest); err != nil {
-		return p, err
-	}
-	p.Manifest = manifest
+	p.Manifest, p.digest = manifest, digest.FromBytes(manifest)
 	if p.Format == convert.DockerV2S1 {
 		err = c.readSchema1(&p)
 	} else {
@@ -72,7 +70,10 @@ func (c *Converter) readAny(ctx context.Context, src Source, manifest []byte) (p
 }
 
 func (c *Converter) readSchema1(p *picture) (err error) {
-	if p.schema1, err = convert.ParseSchema1(p.Manifest); err != nil {
+	if p.schema1, err = convert.ParseSchema1(p.Manifest); err == nil {
+		p.digest, err = convert.ManifestDigest(p.Manifest)
+	}
+	if err != nil {
 		return err
 	}
 	if c.o.VerifyJWS {
@@ -102,8 +103,8 @@ func (p *picture) readSchema2(ctx context.Context, src Source) error {
 	if p.Config, err = transfer.Document(ctx, src, v.Config, strict.MaxDocument); err != nil {
 		return kimg.Wrap("config", err)
 	}
-	config, err := convert.Parse(p.Document, nil)
-	img := config.Docker()
+	p.config, err = convert.ParseConfig(v, p.Config, nil)
+	img := p.config.Docker()
 	p.diffIDs = img.RootFS.DiffIDs
 	p.platform = ispec.Platform{OS: img.OS, Architecture: img.Architecture, Variant: img.Variant, OSVersion: img.OSVersion, OSFeatures: img.OSFeatures}
 	return err

@@ -19,6 +19,7 @@ type Documents struct {
 	Digest           digest.Digest   // of the manifest
 	Index            bool            // the manifest is an index
 	Platform         string          // as the configuration says; empty of what is no image
+	Image            convert.Config  // the configuration as it was parsed, when there is one
 	DiffIDs          []digest.Digest // base first
 	Layers           []convert.Layer // as the manifest says
 }
@@ -54,7 +55,7 @@ func (j *job) inspect(ctx context.Context) (Documents, error) {
 	if err != nil {
 		return Documents{}, err
 	}
-	d := Documents{Document: p.Document, Digest: p.digest, DiffIDs: p.diffIDs, Layers: p.said}
+	d := Documents{Document: p.Document, Digest: p.digest, Image: p.config, DiffIDs: p.diffIDs, Layers: p.said}
 	if p.noImage != nil {
 		d.Layers = p.said[1:]
 		return d, nil

@@ -48,11 +48,12 @@ func Read(ctx context.Context, src Source, manifest []byte) (*Image, error) {
 	if img.Format, err = convert.Detect(manifest, ""); err != nil {
 		return nil, err
 	}
-	if img.Digest, err = convert.ManifestDigest(manifest); err != nil {
-		return nil, err
-	}
+	img.Digest = digest.FromBytes(manifest)
 	if img.Format == convert.DockerV2S1 {
 		s, err := convert.ParseSchema1(manifest)
+		if err == nil {
+			img.Digest, err = convert.ManifestDigest(manifest)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +71,7 @@ func Read(ctx context.Context, src Source, manifest []byte) (*Image, error) {
 	if img.Config, err = Document(ctx, src, v.Config, strict.MaxDocument); err != nil {
 		return nil, kimg.Wrap("config", err)
 	}
-	config, err := convert.Parse(img.Document, nil)
+	config, err := convert.ParseConfig(v, img.Config, nil)
 	if err != nil {
 		return nil, err
 	}
