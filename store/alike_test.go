@@ -23,6 +23,7 @@ func TestAlikeTouchesFilesOnly(t *testing.T) {
 		{Typeflag: tar.TypeReg, Name: "file", Mode: 0o600, Size: 1},
 		{Typeflag: tar.TypeFifo, Name: "fifo", Mode: 0o600},
 		{Typeflag: tar.TypeSymlink, Name: "link", Linkname: "fifo"},
+		{Typeflag: tar.TypeSymlink, Name: "here", Linkname: "/."},
 	} {
 		if err := w.WriteHeader(h); err != nil {
 			t.Fatal(err)
@@ -50,12 +51,12 @@ func TestAlikeTouchesFilesOnly(t *testing.T) {
 		return store.FileSum{Name: name, Size: 1, Digest: digest.FromString("x")}
 	}
 	err = ts.Change(t.Context(), "look", func(ctx context.Context, tx *store.Tx) error {
-		alike, err := tx.Alike(ctx, []store.FileSum{sum("file"), sum("fifo"), sum("link")})
+		alike, err := tx.Alike(ctx, []store.FileSum{sum("file"), sum("fifo"), sum("link"), sum("here/fifo")})
 		if err != nil {
 			return err
 		}
 		defer alike.Close()
-		for name, want := range map[string]bool{"file": true, "fifo": false, "link": false} {
+		for name, want := range map[string]bool{"file": true, "fifo": false, "link": false, "here/file": true, "here/fifo": false, "here/../fifo": false, "file/": false, "": false} {
 			if open, err := alike.Find(ctx, sum(name)); err != nil || (open != nil) != want {
 				t.Errorf("%s: found %v, %v", name, open != nil, err)
 			}

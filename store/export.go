@@ -12,8 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/containers/storage"
 	"github.com/containers/storage/pkg/archive"
@@ -200,54 +198,6 @@ func (a *assembler) entry(ctx context.Context, e *tarsplit.Entry) error {
 
 func notAsMade(name string) error {
 	return kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not the file the layer was made with")
-}
-
-// dirFiles opens the files of a layer: in its own directory, or below when it is a mapped copy of another layer.
-type dirFiles []int
-
-func openDirs(dirs []string) (dirFiles, error) {
-	var d dirFiles
-	for _, dir := range dirs {
-		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			d.close()
-			return nil, &os.PathError{Op: "open", Path: dir, Err: err}
-		}
-		d = append(d, fd)
-	}
-	return d, nil
-}
-
-func (d dirFiles) close() {
-	for _, fd := range d {
-		unix.Close(fd)
-	}
-}
-
-// open opens a regular file, and touches nothing else. A link inside the layer is followed as the unpacking process followed it, with the
-// layer's directory as its root: never out of the layer.
-func (d dirFiles) open(name string) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	for _, fd := range d {
-		found, err := unix.Openat2(fd, strings.TrimLeft(name, "/"), &how)
-		if err == unix.ENOENT || err == unix.ENOTDIR {
-			continue
-		}
-		if err != nil {
-			return -1, &os.PathError{Op: "open", Path: kimg.Escape(name, 255), Err: err}
-		}
-		defer unix.Close(found)
-		var st unix.Stat_t
-		if err := unix.Fstat(found, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-			return -1, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is not a regular file any more")
-		}
-		got, err := unix.Open("/proc/self/fd/"+strconv.Itoa(found), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return -1, &os.PathError{Op: "open", Path: kimg.Escape(name, 255), Err: err}
-		}
-		return got, nil
-	}
-	return -1, kimg.Errorf(kimg.ErrIntegrity, kimg.Escape(name, 255), "is missing from the layer's directory")
 }
 
 // regenerate lets the library make the tar, under its own locks. Without a record the bytes can differ from the
