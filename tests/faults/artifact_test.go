@@ -3,6 +3,7 @@ package faults
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -98,6 +99,28 @@ func TestArtifactsInIndex(t *testing.T) {
 	_, err := copyImage(t, image.Options{Referrers: true}, "docker://"+serve(t, s)+"/app:2", "docker://"+serve(t, to)+"/app:2")
 	ends(t, err, "")
 	if !bytes.Equal(to.Manifest("app", "2"), index) || to.blobs["app@"+Digest(artifactBlobs[1])] == nil {
+		t.Error("not the same")
+	}
+}
+
+// What is about an artifact comes along, and the policy is asked about it, as about an image.
+func TestArtifactIsGated(t *testing.T) {
+	s, to := &Registry{Referrers: true}, &Registry{Referrers: true}
+	manifest := artifact(s, "chart")
+	about := s.artifact(manifest, "", "one")
+	src, dst := "docker://"+serve(t, s)+"/app:1", "docker://"+serve(t, to)+"/app:1"
+	sys := system(t)
+	if err := os.WriteFile(sys.SignaturePolicyPath, []byte(`{"default":[{"type":"reject"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := copyImage(t, image.Options{Referrers: true, Sys: sys}, src, dst)
+	ends(t, err, kimg.ErrDenied)
+	if names := to.Names(); len(names) > 0 || len(to.blobs) > 0 {
+		t.Errorf("%v is there", names)
+	}
+	_, err = copyImage(t, image.Options{Referrers: true}, src, dst)
+	ends(t, err, "")
+	if !bytes.Equal(to.Manifest("app", Digest(about)), about) || !bytes.Equal(to.Manifest("app", "1"), manifest) {
 		t.Error("not the same")
 	}
 }
