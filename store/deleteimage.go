@@ -107,3 +107,19 @@ func (s *Store) tryUnwanted(ctx context.Context, id string, mine *intent) (unloc
 	}
 	return unlock, false, nil
 }
+
+// forgetImage removes an image record, not its layers, unless somebody has given it a name or made a container of it.
+func (s *Store) forgetImage(id string) error {
+	img, err := s.exactImage(id)
+	if err != nil || img == nil || len(img.Names) > 0 {
+		return err
+	}
+	users, err := s.containersOf(id)
+	if err != nil || len(users) > 0 {
+		return err
+	}
+	if err := s.st.Delete(id); err != nil && !errors.Is(err, storage.ErrNotAnID) {
+		return err
+	}
+	return nil
+}

@@ -244,3 +244,41 @@ func (i *Image) label() string {
 	}
 	return i.ID
 }
+
+// depth counts the layers up to parent, and refuses another one on top of too many: overlay could not mount them.
+func (tx *Tx) depth(ctx context.Context, parent string) (int, error) {
+	depth := 0
+	tx.mu.Lock()
+	for l := range tx.layers() {
+		if l.ID == parent {
+			depth = l.depth
+		}
+	}
+	tx.mu.Unlock()
+	if depth == 0 {
+		var err error
+		if depth, err = tx.s.depth(ctx, parent); err != nil {
+			return 0, err
+		}
+	}
+	if depth >= maxLayers {
+		return 0, kimg.Errorf(kimg.ErrLimit, "layer", "more than %d layers on top of each other", maxLayers)
+	}
+	return depth, nil
+}
+
+// depth counts the layers up to one of the store; what was counted before is not counted again: the same id always stands on the same
+// layers, and a build asks at every step.
+func (s *Store) depth(ctx context.Context, id string) (int, error) {
+	if n, ok := s.depths.Load(id); ok && s.layerExists(id) {
+		return n.(int), nil
+	}
+	if id == "" {
+		return 0, nil
+	}
+	chain, err := s.chain(ctx, id)
+	if err == nil {
+		s.depths.Store(id, len(chain))
+	}
+	return len(chain), err
+}

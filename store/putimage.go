@@ -4,78 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/containers/image/v5/manifest"
 	"github.com/containers/storage"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
-	"github.com/kimg/kimg/convert"
 	"github.com/kimg/kimg/internal/failpoint"
 )
-
-// ImageRecord is an image as it is put into the store.
-type ImageRecord struct {
-	Config       []byte
-	Manifest     []byte
-	ManifestType string // media type of Manifest; informative
-	TopLayer     string // id of the topmost layer; "": none
-	Names        []string
-	Created      time.Time
-	Signatures   map[digest.Digest][][]byte // of manifests, in the form of the files of a dir: directory; those that others have stay
-
-	About []byte                   // an OCI index of manifests about the image, if there are any; it takes the place of another
-	Data  map[digest.Digest][]byte // those manifests, and what they name
-
-	list *listData // the record is a manifest list: there is no configuration
-}
-
-// ID returns the image's ID: the hex digest of its configuration.
-func (r ImageRecord) ID() string {
-	if r.list != nil {
-		return r.list.ID
-	}
-	return digest.FromBytes(r.Config).Encoded()
-}
-
-// documents are what the record keeps besides manifests, by their keys.
-func (r ImageRecord) documents() map[string][]byte {
-	documents := map[string][]byte{}
-	if r.list != nil {
-		maps.Copy(documents, r.list.Documents)
-	} else {
-		documents[digest.FromBytes(r.Config).String()] = r.Config
-	}
-	for d, data := range r.Data {
-		documents[d.String()] = data
-	}
-	if r.About != nil {
-		documents[aboutKey] = r.About
-	}
-	return documents
-}
-
-// edited tells whether the record is a list that is changed in its place: it keeps nothing but its newest index.
-func (r ImageRecord) edited() bool { return r.list != nil && r.list.Edited }
-
-func (r ImageRecord) validate() error {
-	switch {
-	case r.list != nil:
-		return nil // checked when it was made
-	case len(r.Config) == 0 || len(r.Manifest) == 0:
-		return kimg.Errorf(kimg.ErrInvalid, "image", "a record needs a manifest and a configuration")
-	case len(r.Config) > maxConfig:
-		return kimg.Errorf(kimg.ErrLimit, "image "+r.ID(), "the configuration has %d bytes, more than %d", len(r.Config), maxConfig)
-	case len(r.Manifest) > maxManifest:
-		return kimg.Errorf(kimg.ErrLimit, "image "+r.ID(), "the manifest has %d bytes, more than %d", len(r.Manifest), maxManifest)
-	}
-	_, err := listDocuments(convert.IndexView{}, r.Data)
-	return err
-}
 
 // imageBefore is what an image put replaces.
 type imageBefore struct {
@@ -321,22 +259,6 @@ func (p *imagePut) undo(context.Context) error {
 	return errors.Join(errs...)
 }
 
-// forgetImage removes an image record, not its layers, unless somebody has given it a name or made a container of it.
-func (s *Store) forgetImage(id string) error {
-	img, err := s.exactImage(id)
-	if err != nil || img == nil || len(img.Names) > 0 {
-		return err
-	}
-	users, err := s.containersOf(id)
-	if err != nil || len(users) > 0 {
-		return err
-	}
-	if err := s.st.Delete(id); err != nil && !errors.Is(err, storage.ErrNotAnID) {
-		return err
-	}
-	return nil
-}
-
 // giveBack returns a name to the image that had it, or takes it away when there is none any more.
 func (p *imagePut) giveBack(name, owner string) error {
 	if owner != "" {
@@ -357,25 +279,4 @@ func (p *imagePut) restoreManifest(id string) error {
 		return nil
 	}
 	return p.s.st.SetImageBigData(id, storage.ImageDigestBigDataKey, p.before.Manifest, manifest.Digest)
-}
-
-// exactImage finds an image by its full ID, nil when there is none. The library would also take a name or a prefix.
-func (s *Store) exactImage(id string) (*storage.Image, error) {
-	return s.imageIf(id, func(img *storage.Image) bool { return img.ID == id })
-}
-
-// imageNamed finds the image that has a name, nil when there is none.
-func (s *Store) imageNamed(name string) (*storage.Image, error) {
-	return s.imageIf(name, func(img *storage.Image) bool { return slices.Contains(img.Names, name) })
-}
-
-func (s *Store) imageIf(key string, right func(*storage.Image) bool) (*storage.Image, error) {
-	img, err := s.st.Image(key)
-	switch {
-	case errors.Is(err, storage.ErrImageUnknown) || err == nil && !right(img):
-		return nil, nil
-	case err != nil:
-		return nil, wrap("image "+key, err)
-	}
-	return img, nil
 }

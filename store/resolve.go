@@ -201,3 +201,24 @@ func oneOf(ref string, found []*storage.Image, err error) (*storage.Image, error
 	}
 	return nil, kimg.Errorf(kimg.ErrInvalid, kimg.Quote(ref), "means several images: %s", strings.Join(names, ", "))
 }
+
+// exactImage finds an image by its full ID, nil when there is none. The library would also take a name or a prefix.
+func (s *Store) exactImage(id string) (*storage.Image, error) {
+	return s.imageIf(id, func(img *storage.Image) bool { return img.ID == id })
+}
+
+// imageNamed finds the image that has a name, nil when there is none.
+func (s *Store) imageNamed(name string) (*storage.Image, error) {
+	return s.imageIf(name, func(img *storage.Image) bool { return slices.Contains(img.Names, name) })
+}
+
+func (s *Store) imageIf(key string, right func(*storage.Image) bool) (*storage.Image, error) {
+	img, err := s.st.Image(key)
+	switch {
+	case errors.Is(err, storage.ErrImageUnknown) || err == nil && !right(img):
+		return nil, nil
+	case err != nil:
+		return nil, wrap("image "+key, err)
+	}
+	return img, nil
+}

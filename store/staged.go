@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -190,44 +189,6 @@ func (tx *Tx) addLayer(l *StagedLayer) {
 	})
 }
 
-// depth counts the layers up to parent, and refuses another one on top of too many: overlay could not mount them.
-func (tx *Tx) depth(ctx context.Context, parent string) (int, error) {
-	depth := 0
-	tx.mu.Lock()
-	for l := range tx.layers() {
-		if l.ID == parent {
-			depth = l.depth
-		}
-	}
-	tx.mu.Unlock()
-	if depth == 0 {
-		var err error
-		if depth, err = tx.s.depth(ctx, parent); err != nil {
-			return 0, err
-		}
-	}
-	if depth >= maxLayers {
-		return 0, kimg.Errorf(kimg.ErrLimit, "layer", "more than %d layers on top of each other", maxLayers)
-	}
-	return depth, nil
-}
-
-// depth counts the layers up to one of the store; what was counted before is not counted again: the same id always stands on the same
-// layers, and a build asks at every step.
-func (s *Store) depth(ctx context.Context, id string) (int, error) {
-	if n, ok := s.depths.Load(id); ok && s.layerExists(id) {
-		return n.(int), nil
-	}
-	if id == "" {
-		return 0, nil
-	}
-	chain, err := s.chain(ctx, id)
-	if err == nil {
-		s.depths.Store(id, len(chain))
-	}
-	return len(chain), err
-}
-
 // fill lets the source write into the staging directory and keeps the mode the driver gave it: a tar's own entry for
 // the root directory does not count.
 func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, opts *archive.TarOptions) (Staged, error) {
@@ -263,68 +224,6 @@ func (o *stagedOutput) fill(ctx context.Context, dir string, src LayerSource, op
 		err = failpoint.Here("layer.stage.end")
 	}
 	return staged, err
-}
-
-// place makes the directory in which the layer is made, beside the one that the driver gave. podman 4 empties the directory of all
-// staging directories when one of its commands ends and nothing is mounted, and removes files in the order in which their directory
-// lists them. Whoever sees the layer's directory has seen a file before it, which was there first: as long as it is there, nobody
-// has touched the layer.
-func (o *stagedOutput) place(given string, mode os.FileMode) error {
-	parent := filepath.Dir(given)
-	for i := range 16 { // names are listed in the order of their hashes, or as they came
-		seen, dir := fmt.Sprintf("kimg.%d", i), fmt.Sprintf("layer.%d", i)
-		err := os.WriteFile(filepath.Join(parent, seen), nil, 0o600)
-		if err == nil {
-			err = os.Mkdir(filepath.Join(parent, dir), mode)
-		}
-		if err != nil {
-			return err
-		}
-		first, err := listedFirst(parent, seen, dir)
-		if err == nil && !first { // in memory what came last is listed first
-			err = os.Rename(filepath.Join(parent, seen), filepath.Join(parent, seen+".last"))
-			if seen += ".last"; err == nil {
-				first, err = listedFirst(parent, seen, dir)
-			}
-		}
-		if err == nil && !first && i < 15 {
-			err = os.Remove(filepath.Join(parent, dir))
-		} else if err == nil {
-			o.seen, o.dir = filepath.Join(parent, seen), filepath.Join(parent, dir)
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// listedFirst tells whether a directory lists one name before another.
-func listedFirst(dir, one, other string) (bool, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return false, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	return slices.Index(names, one) < slices.Index(names, other), err
-}
-
-// swept turns what comes of somebody's removing the staging directory, also that nothing came of it, into an error with which whoever
-// can begins anew.
-func (o *stagedOutput) swept(err error) error {
-	look := err // nothing but making the staging directory has happened
-	if o.seen != "" {
-		_, look = os.Lstat(o.seen)
-	}
-	if !errors.Is(look, os.ErrNotExist) && errors.Is(err, os.ErrNotExist) {
-		_, look = os.Lstat(o.dir) // by somebody who has listed it before and is not done
-	}
-	if !errors.Is(look, os.ErrNotExist) {
-		return err
-	}
-	return kimg.Errorf(kimg.ErrBusy, "layer", "somebody has removed the directory it was made in: %w", storage.ErrLayerUnknown)
 }
 
 // differ is a function the library calls with a directory to fill.
@@ -385,38 +284,6 @@ func (tx *Tx) make(ctx context.Context, l *StagedLayer) error {
 		return err
 	}
 	return failpoint.Here("layer.apply.end")
-}
-
-// options are those the layer is made with; its labels become flags, which other tools keep and ignore.
-func (l *StagedLayer) options() *storage.LayerOptions {
-	o := layerOptions()
-	for key, value := range l.Labels {
-		if o.Flags == nil {
-			o.Flags = map[string]any{}
-		}
-		o.Flags[key] = value
-	}
-	return o
-}
-
-// layerOptions asks for container ids on disk. Without them a layer would inherit the id map of a mapped parent. The only
-// place that sets id maps of layers.
-func layerOptions() *storage.LayerOptions {
-	var o storage.LayerOptions // field by field: the types differ between the two import paths (make podman-module)
-	o.IDMappingOptions.HostUIDMapping, o.IDMappingOptions.HostGIDMapping = true, true
-	return &o
-}
-
-// mountLabel returns the SELinux label the layer below is mounted with.
-func (s *Store) mountLabel(parent string) string {
-	if parent == "" {
-		return ""
-	}
-	l, err := s.st.Layer(parent)
-	if err != nil {
-		return "" // applying fails with the better error
-	}
-	return l.MountLabel
 }
 
 // unapply takes back a layer this change has made, unless somebody uses it by now.
