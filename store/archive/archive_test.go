@@ -377,6 +377,42 @@ func TestEachOfMany(t *testing.T) {
 	}
 }
 
+// TestSharedLayersOfMany: layers that several images have, and whose digests nobody says, are hashed once.
+func TestSharedLayersOfMany(t *testing.T) {
+	old, ids := legacyEntries("the base", "the top")
+	img := testimage.NewImage(6, testimage.ImageOptions{Docker: true, Gzip: true})
+	docker := dockerEntries(img)
+	list := &docker[len(docker)-1].content
+	*list = "[" + (*list)[1:len(*list)-1] + "," + (*list)[1:]
+	for name, data := range map[string][]byte{
+		"legacy": pack(t, append(old, file("repositories", `{"a":{"1":"`+ids[0]+`","2":"`+ids[1]+`"}}`))...),
+		"docker": pack(t, docker...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := save(t, data)
+			a, err := Open(t.Context(), path, Options{})
+			must(t, err)
+			defer a.Close()
+			first, err := a.Image(t.Context(), 1)
+			must(t, err)
+			layer := []byte("the base")
+			if name == "docker" {
+				layer = img.Layers[0].Blob
+			}
+			at := bytes.Index(data, layer) + len(layer) - 1
+			data[at] ^= 1 // so whoever reads it again has another digest
+			must(t, os.WriteFile(path, data, 0o600))
+			second, err := a.Image(t.Context(), 0)
+			must(t, err)
+			for d := range second.blobs {
+				if _, ok := first.blobs[d]; !ok {
+					t.Errorf("it was read again: %s", d)
+				}
+			}
+		})
+	}
+}
+
 func TestHostileArchives(t *testing.T) {
 	img := testimage.NewImage(4, testimage.ImageOptions{Docker: true})
 	good := dockerEntries(img, "a:1")

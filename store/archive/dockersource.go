@@ -202,12 +202,16 @@ func layerType(a compression.Algorithm) string {
 	return docker.MediaTypeLayer
 }
 
-// hash computes the digests of n members side by side; of members that are the same bytes once.
+// hash computes the digests of n members side by side; of members that are the same bytes once, for all images of the archive.
 func (s *Source) hash(ctx context.Context, n int, at func(i int) (member, *digest.Digest)) error {
 	places := map[int64][]*digest.Digest{}
 	jobs := make(chan member, n)
 	for i := range n {
 		m, d := at(i)
+		if known, ok := s.tar.hashed.Load(m.offset); ok {
+			*d = known.(digest.Digest)
+			continue
+		}
 		if places[m.offset] == nil {
 			jobs <- m
 		}
@@ -227,8 +231,10 @@ func (s *Source) hash(ctx context.Context, n int, at func(i int) (member, *diges
 					errs[w] = tarError(io.ErrUnexpectedEOF)
 					return
 				}
+				sum := meter.Digest()
+				s.tar.hashed.Store(m.offset, sum)
 				for _, d := range places[m.offset] {
-					*d = meter.Digest()
+					*d = sum
 				}
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -32,6 +33,7 @@ const (
 type tarFile struct {
 	f       *os.File
 	members map[string]member
+	hashed  sync.Map // offset of a member -> its digest
 }
 
 // member is where a member's bytes are.
