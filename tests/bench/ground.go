@@ -19,6 +19,7 @@ import (
 type ground struct {
 	dir  string
 	lock *os.File
+	rows int // that were measured here
 }
 
 // newGround makes a ground below parent, and removes those of the dead there. The caller removes it.
@@ -55,7 +56,7 @@ func locked(dir string) (*ground, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &ground{dir, f}, nil
+	return &ground{dir: dir, lock: f}, nil
 }
 
 // remove takes away the ground with all that is mounted in it.

@@ -28,8 +28,9 @@ type site struct {
 }
 
 func newSite(ctx context.Context, kimg, shared string, g *ground, r row) (*site, error) {
-	dir, err := os.MkdirTemp(g.dir, "row-")
-	return &site{ctx: ctx, kimg: kimg, dir: dir, shared: shared, sync: r.disk, driver: cmp.Or(r.driver, "overlay"), options: r.options}, err
+	dir := filepath.Join(g.dir, strconv.Itoa(g.rows)) // short: podman takes no run root of more than 50 characters
+	g.rows++
+	return &site{ctx: ctx, kimg: kimg, dir: dir, shared: shared, sync: r.disk, driver: cmp.Or(r.driver, "overlay"), options: r.options}, os.Mkdir(dir, 0o700)
 }
 
 func (s *site) timed(env []string, argv ...string) (usage, error) { return timed(s.ctx, env, argv...) }

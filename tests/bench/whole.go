@@ -11,7 +11,7 @@ import (
 // fresh is an empty store beside.
 func (s *site) fresh(id string) *site {
 	f := *s
-	f.dir, f.trash = filepath.Join(s.dir, "store-"+id), nil
+	f.dir, f.trash = filepath.Join(s.dir, id), nil
 	s.later(lab.Unshared("sh", "-c", `umount -q "$1/root/overlay"; rm -rf "$1"`, "-", f.dir)...)
 	return &f
 }
