@@ -60,7 +60,7 @@ func (r *remoteFlags) apply(sys *types.SystemContext) error {
 	return nil
 }
 
-// registryFlags are the flags of commands for which registries are one place of many.
+// registryFlags are those, and how often a registry is asked again.
 type registryFlags struct {
 	remoteFlags
 	retry int
