@@ -53,7 +53,7 @@ type Options struct {
 	KeepBlobs bool         // compressed layers keep the blobs they came as; of layers that are there they are fetched for that
 	Recipes   bool         // with KeepBlobs: of blobs that are proven to be made again of the layer only how; takes a compression
 	Logger    *slog.Logger // nil discards
-	Progress  func(Event)  // told about layers, never twice at the same time; may be nil
+	Progress  func(Event)  // told about layers, never twice at the same time, while every layer waits; may be nil
 }
 
 // Layers brings the layers of an image, base first, into a change. The last one's ID is the image's top layer. Class limit for more

@@ -517,7 +517,7 @@ func TestJobsAndCancel(t *testing.T) {
 func TestTopLayerFirst(t *testing.T) {
 	img := testimage.NewImage(21, testimage.ImageOptions{Layers: 3, Gzip: true})
 	st, src := newStore(t, "overlay"), source(img)
-	unpacked := make(chan struct{})
+	unpacked := make(chan struct{}, 3) // Progress must not wait for a layer: the others wait for Progress, even to begin
 	src.opened = func(d digest.Digest) {
 		if d.String() == img.Layers[0].Digest { // not before the others are done
 			<-unpacked
