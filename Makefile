@@ -9,7 +9,7 @@ BUILD       := go build -trimpath -ldflags='-s -w $(if $(VERSION),-X main.versio
 SOURCES     := $(shell git ls-files '*.go' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help build failpoints test test-root test-rootless race podman-module test-podman interop powercut fuzz cross bench bench-compare lint demo docs clean
+.PHONY: help build failpoints test test-root test-rootless race podman-module test-podman interop powercut fuzz cross modules bench bench-compare lint demo docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -54,6 +54,12 @@ cross: ## the other processor, and what must build on other systems
 	GOARCH=arm64 go build -o /dev/null ./cmd/kimg
 	for os in linux darwin windows; do for arch in amd64 arm64; do \
 		GOOS=$$os GOARCH=$$arch go build ./convert ./convert/docker ./copydata/... || exit 1; done; done
+
+modules: ## everything that building and checking takes from the network
+	go mod download
+	go -C docs/examples/podlike mod download
+	go -C podman-module mod download
+	go run $(STATICCHECK) -version
 
 bench: build ## Go benchmarks, and fifty conversions against skopeo
 	go test -run='^$$' -bench=. -benchmem ./...
