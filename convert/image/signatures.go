@@ -17,6 +17,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/staging"
 	"github.com/kimg/kimg/internal/strict"
 )
 
@@ -118,22 +119,22 @@ func signatureFiles[S any](signatures []S) (files [][]byte, err error) {
 func isCosign(file []byte) bool { return bytes.HasPrefix(file, []byte{0}) }
 
 // understand has the library read signatures of an image; those of cosign from the only place where it reads any kind, a directory,
-// which is gone when it returns. Class invalid for what is no signature.
+// which is gone when it returns, and with the next call after a kill. Class invalid for what is no signature.
 func understand(ctx context.Context, ref types.ImageReference, files [][]byte) (*image.UnparsedImage, error) {
 	if !slices.ContainsFunc(files, isCosign) {
 		return image.UnparsedInstance(nothing{ref: ref, signatures: files}, nil), nil
 	}
-	dir, err := os.MkdirTemp("", "kimg-signatures-")
+	area, err := staging.Open(os.TempDir(), false)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer area.Close()
 	for n, data := range files {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("signature-%d", n+1)), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(area.Dir(), fmt.Sprintf("signature-%d", n+1)), data, 0o600); err != nil {
 			return nil, err
 		}
 	}
-	place, err := directory.NewReference(dir)
+	place, err := directory.NewReference(area.Dir())
 	if err != nil {
 		return nil, err
 	}

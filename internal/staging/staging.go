@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -95,6 +96,9 @@ func acquire(dir string) (*os.File, error) {
 // removeDead removes the staging directories of this user in parent that nobody holds.
 func removeDead(parent string) error {
 	f, err := os.Open(parent)
+	if errors.Is(err, fs.ErrPermission) { // some temporary directories may be written to and not listed
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -120,6 +124,9 @@ func removeDead(parent string) error {
 	}
 	return nil
 }
+
+// Dir is the staging directory.
+func (a *Area) Dir() string { return a.dir }
 
 // File makes an empty file in the staging directory and returns it, open for reading and writing. The caller closes it.
 func (a *Area) File() (*os.File, error) {

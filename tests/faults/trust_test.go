@@ -167,7 +167,8 @@ func TestSignedBy(t *testing.T) {
 
 // What cosign signed is accepted by its key, from the registry and from a directory, and by no other; and it comes along.
 func TestSigstore(t *testing.T) {
-	dir := t.TempDir()
+	dir, tmp := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", tmp)
 	var public [2]string
 	for n := range public {
 		keys, err := sigstore.GenerateKeyPair([]byte("secret"))
@@ -184,6 +185,10 @@ func TestSigstore(t *testing.T) {
 	name := serve(t, s) + "/app:1"
 	sys := system(t)
 	lookaside(t, sys)
+	killed := tmp + "/.kimg-partial-1" // where one that was killed while it read signatures had them
+	if err := os.MkdirAll(killed+"/signature-1", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	signed(t, sys, dir+"/0.key", "oci:"+dir+"/layout:a", "docker://"+name)
 	trust := func(n int, exact string) {
 		t.Helper()
@@ -219,6 +224,9 @@ func TestSigstore(t *testing.T) {
 	trust(0, name+"0")
 	_, err = copyImage(t, image.Options{Sys: sys}, "docker://"+name, "dir:"+t.TempDir()+"/x")
 	ends(t, err, kimg.ErrDenied)
+	if left, err := os.ReadDir(tmp); len(left) > 0 || err != nil {
+		t.Errorf("left among the temporary files: %v, %v", left, err)
+	}
 }
 
 // cosignTag is where cosign keeps the signatures of a manifest.
