@@ -94,7 +94,7 @@ With --timestamp, or SOURCE_DATE_EPOCH in the environment, the same container gi
 	f.BoolVar(&o.pause, "pause", false, "freeze a running container while it is read")
 	f.StringVar(&o.progress, "progress", "auto", progressUsage)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the ID")
-	o.remote.register(cmd, "registries")
+	o.remote.register(cmd, "", "registries")
 	return cmd
 }
 
@@ -105,10 +105,7 @@ func (o *commitOptions) check(list []string) error {
 		return err
 	}
 	o.copying.NoSync = o.flags.noSync
-	if o.copying.System, err = o.remote.system(o.app); err != nil {
-		return err
-	}
-	if o.copying.Retries, err = retries(o.remote.retry); err != nil {
+	if o.copying.System, o.copying.Retries, err = o.remote.system(o.app); err != nil {
 		return err
 	}
 	if o.copying.Compression, o.copying.Level, err = parseCompression(o.cmd, o.compression, o.level); err != nil {

@@ -23,7 +23,6 @@ type convertOptions struct {
 	platform                          string
 	failOnLoss, exactDockerID         bool
 	verifyJWS, proof, quiet           bool
-	retry                             int
 	sides                             sidesFlags
 
 	refs    []types.ImageReference // source, destination, source, …
@@ -58,7 +57,6 @@ member of a document that the new format has no place for.`,
 	f.BoolVar(&o.proof, "proof", false, "prove that the file tree is the same before and after")
 	f.StringVar(&o.platform, "platform", "", "of an index, take the image for `os/arch[/variant]` (default: all)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the new digest")
-	retryFlag(f, &o.retry)
 	o.sides.register(cmd)
 	return cmd
 }
@@ -73,13 +71,10 @@ func (o *convertOptions) check(list []string) (err error) {
 		FailOnLoss: o.failOnLoss, VerifyJWS: o.verifyJWS, Proof: o.proof,
 		Convert: convert.Options{ExactDockerID: o.exactDockerID}, Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
 	}
-	if p.Retries, err = retries(o.retry); err != nil {
-		return err
-	}
 	if p.Format, err = formatWord(o.format); err != nil {
 		return err
 	}
-	if p.Sys, p.DestinationSys, err = o.sides.systems(o.app); err != nil {
+	if err = o.sides.tell(o.app, p); err != nil {
 		return err
 	}
 	if p.Convert.DockerFields, err = oneOf("--docker-fields", o.dockerFields, map[string]convert.Keep{

@@ -23,7 +23,6 @@ type copyOptions struct {
 	level                         int
 	all, preserve, keepBlobs      bool
 	unsigned                      bool
-	retry                         int
 	digestFile, progress          string
 	tags                          []string
 	quiet                         bool
@@ -104,7 +103,6 @@ func (o *copyOptions) registerSending(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&o.preserve, "preserve-digests", false, "refuse rather than change a digest")
 	f.BoolVar(&o.unsigned, "remove-signatures", false, "leave signatures behind, which else go along, or it is refused")
-	retryFlag(f, &o.retry)
 	f.StringVar(&o.digestFile, "digestfile", "", "write the digest of the manifest to a `file`")
 	f.StringVar(&o.progress, "progress", "auto", progressUsage)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing")
@@ -119,9 +117,6 @@ func (o *copyOptions) check() (err error) {
 	*p = convertimage.Options{
 		Keep: true, Single: !o.all, Referrers: o.all, PreserveDigests: o.preserve, KeepBlobs: o.keepBlobs, AdditionalTags: o.tags,
 		RemoveSignatures: o.unsigned, Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
-	}
-	if p.Retries, err = retries(o.retry); err != nil {
-		return err
 	}
 	if p.Format, err = formatWord(o.format); err != nil {
 		return err
@@ -162,7 +157,7 @@ func (o *copyOptions) runCopy(cmd *cobra.Command, list []string) error {
 	if err != nil {
 		return err
 	}
-	if o.options.Sys, o.options.DestinationSys, err = o.sides.systems(o.app); err != nil {
+	if err = o.sides.tell(o.app, &o.options); err != nil {
 		return err
 	}
 	return o.move(cmd.Context(), "copy", refs[0], refs[1], list)
@@ -185,7 +180,7 @@ func (o *copyOptions) runPush(cmd *cobra.Command, list []string) error {
 	if err != nil {
 		return err
 	}
-	if o.options.Sys, err = o.sides.both.system(o.app); err != nil {
+	if o.options.Sys, o.options.Retries, err = o.sides.both.system(o.app); err != nil {
 		return err
 	}
 	return o.move(cmd.Context(), "push", convertimage.InStore(name), dst, []string{name, to})

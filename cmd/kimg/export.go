@@ -36,7 +36,7 @@ as for kimg convert: it is verified, and no store is opened; its files lie in $T
 	}
 	o.register(cmd.Flags(), "tar")
 	cmd.Flags().StringVar(&o.platform, "platform", "", "of an index, take the image for `os/arch[/variant]` (default: this machine)")
-	o.remote.register(cmd, "the registry of REF")
+	o.remote.register(cmd, "", "the registry of REF")
 	return cmd
 }
 
@@ -54,7 +54,7 @@ func (o *exportOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	if !convertimage.NamesStore(refs[0]) {
 		options := convertimage.Options{Platform: platform, Jobs: o.flags.jobs, Logger: o.log}
-		if err := o.remote.tell(o.app, &options); err != nil {
+		if options.Sys, options.Retries, err = o.remote.system(o.app); err != nil {
 			return err
 		}
 		return o.withConverter(options, nil, func(c *convertimage.Converter) error { return o.elsewhere(cmd.Context(), c, refs[0]) })

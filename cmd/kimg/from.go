@@ -52,7 +52,7 @@ place kimg copy knows, from where it is fetched into the store first.`,
 	f.StringArrayVar(&o.gidMap, "gidmap", nil, "map group ids: `container:host:size`; may repeat (default: as --uidmap)")
 	f.StringVar(&o.subUID, "subuidname", "", "map the user ids that /etc/subuid gives to `name`")
 	f.StringVar(&o.subGID, "subgidname", "", "map the group ids that /etc/subgid gives to `name` (default: as --subuidname)")
-	o.remote.register(cmd, "the registry")
+	o.remote.register(cmd, "", "the registry")
 	return cmd
 }
 
@@ -65,7 +65,7 @@ func (o *fromOptions) check(args []string) error {
 		return err
 	}
 	o.fetched = convertimage.Options{Keep: true, Single: true, Platform: platform, Jobs: o.flags.jobs, NoSync: o.flags.noSync}
-	if err := o.remote.tell(o.app, &o.fetched); err != nil {
+	if o.fetched.Sys, o.fetched.Retries, err = o.remote.system(o.app); err != nil {
 		return err
 	}
 	if (len(o.uidMap) > 0 || len(o.gidMap) > 0) && (o.subUID != "" || o.subGID != "") {

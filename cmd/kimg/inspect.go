@@ -49,7 +49,7 @@ prints the index. No layer is read, and no store.`,
 	f := cmd.Flags()
 	f.StringVarP(&o.kind, "type", "t", "", "`kind` of what to look for: image, container or remote")
 	f.StringVar(&o.platform, "platform", "", "of an index elsewhere, show the image for `os/arch[/variant]`")
-	o.flagsOf.register(cmd, "the registry")
+	o.flagsOf.register(cmd, "", "the registry")
 	f.StringVarP(&o.format, "format", "f", "", "print through a Go `template`")
 	f.BoolVar(&o.raw, "raw", false, "print the manifest as it is")
 	f.BoolVar(&o.config, "config", false, "print the configuration as it is")

@@ -58,7 +58,7 @@ any other an OCI index.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.all, "all", false, "of an IMAGE that is an index, add all it has (default: the image for this machine)")
 	f.BoolVarP(&o.amend, "amend", "a", false, "add to the list when there is one")
-	o.remote.register(cmd, "registries")
+	o.remote.register(cmd, "", "registries")
 	return cmd
 }
 
@@ -108,7 +108,7 @@ func (o *manifestOptions) entries(ctx context.Context, st *store.Store, text str
 		return nil, err
 	}
 	p := convertimage.Options{Single: !o.all, Store: func() (*store.Store, error) { return st, nil }, Logger: o.log}
-	if err := o.remote.tell(o.app, &p); err != nil {
+	if p.Sys, p.Retries, err = o.remote.system(o.app); err != nil {
 		return nil, err
 	}
 	c := convertimage.New(p)
@@ -133,7 +133,7 @@ where it is when it is not in the store, and what is missing of it.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.raw, "raw", false, "print it as it is, byte for byte")
-	o.remote.register(cmd, "the registry")
+	o.remote.register(cmd, "", "the registry")
 	return cmd
 }
 
@@ -192,7 +192,7 @@ func (o *manifestOptions) inspectElsewhere(ctx context.Context, text string) err
 		return err
 	}
 	p := convertimage.Options{Logger: o.log}
-	if err := o.remote.tell(o.app, &p); err != nil {
+	if p.Sys, p.Retries, err = o.remote.system(o.app); err != nil {
 		return err
 	}
 	c := convertimage.New(p)

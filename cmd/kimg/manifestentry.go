@@ -87,7 +87,7 @@ platform is that of the image, unless flags say otherwise. An image that the lis
 	}
 	cmd.Flags().BoolVar(&o.all, "all", false, "of an IMAGE that is an index, add all it has (default: the image for this machine)")
 	o.entry.register(cmd)
-	o.remote.register(cmd, "registries")
+	o.remote.register(cmd, "", "registries")
 	return cmd
 }
 

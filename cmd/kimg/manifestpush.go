@@ -60,13 +60,13 @@ func (o *manifestPush) check(list []string) error {
 	case "docker-archive", "containers-storage":
 		return kimg.Errorf(kimg.ErrUnsupported, kimg.Escape(list[len(list)-1], 300), "holds no manifest list")
 	}
-	from, to := o.systemContext(), o.systemContext()
-	if err := o.sides.both.apply(to); err != nil {
+	p, from := &o.options, o.systemContext()
+	if p.DestinationSys, p.Retries, err = o.sides.both.system(o.app); err != nil {
 		return err
 	}
 	// Images that are elsewhere may be anybody's: logins and keys that were given here are not for them.
-	from.AuthFilePath, from.DockerInsecureSkipTLSVerify = to.AuthFilePath, to.DockerInsecureSkipTLSVerify
-	o.options.Sys, o.options.DestinationSys, o.options.Whole = from, to, true
+	from.AuthFilePath, from.DockerInsecureSkipTLSVerify = p.DestinationSys.AuthFilePath, p.DestinationSys.DockerInsecureSkipTLSVerify
+	p.Sys, p.Whole = from, true
 	return nil
 }
 

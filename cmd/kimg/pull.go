@@ -60,7 +60,7 @@ func (o *pullOptions) check(list []string) error {
 		return usagef("--digestfile", "is for one image")
 	}
 	var err error
-	if o.options.Sys, err = o.sides.both.system(o.app); err == nil {
+	if o.options.Sys, o.options.Retries, err = o.sides.both.system(o.app); err == nil {
 		_, err = references(list)
 	}
 	return err

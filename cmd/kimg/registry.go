@@ -22,9 +22,9 @@ type registryOptions struct {
 }
 
 // ask speaks to the registry.
-func (o *registryOptions) ask(do func(*convertimage.Converter) error) error {
+func (o *registryOptions) ask(do func(*convertimage.Converter) error) (err error) {
 	p := convertimage.Options{Logger: o.log}
-	if err := o.flags.tell(o.app, &p); err != nil {
+	if p.Sys, p.Retries, err = o.flags.system(o.app); err != nil {
 		return err
 	}
 	return o.withConverter(p, nil, do)
@@ -59,7 +59,7 @@ func newListTags(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	o.flags.register(cmd, "the registry")
+	o.flags.register(cmd, "", "the registry")
 	return cmd
 }
 
@@ -84,7 +84,7 @@ docker://NAME: images of the store are for kimg rmi.`,
 			return o.ask(func(c *convertimage.Converter) error { return c.Delete(cmd.Context(), refs[0]) })
 		},
 	}
-	o.flags.register(cmd, "the registry")
+	o.flags.register(cmd, "", "the registry")
 	return cmd
 }
 
@@ -132,7 +132,7 @@ func (o *inspectOptions) remote(ctx context.Context, text string) error {
 		return err
 	}
 	p := convertimage.Options{Logger: o.log, Platform: platform, Single: !o.raw}
-	if err := o.flagsOf.tell(o.app, &p); err != nil {
+	if p.Sys, p.Retries, err = o.flagsOf.system(o.app); err != nil {
 		return err
 	}
 	c := convertimage.New(p)

@@ -6,37 +6,46 @@ import (
 
 	"github.com/containers/image/v5/types"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg"
 	convertimage "github.com/kimg/kimg/convert/image"
 )
 
-// remoteFlags say how a registry is spoken to.
-type remoteFlags struct {
+// registryFlags say how a registry is spoken to.
+type registryFlags struct {
 	prefix                   string // of the flags: empty, src- or dest-
 	authFile, creds, certDir string
 	tlsVerify                bool
+	retry                    int // of those without a prefix
 	cmd                      *cobra.Command
 }
 
-func (r *remoteFlags) register(cmd *cobra.Command, prefix, whose string) {
+func (r *registryFlags) register(cmd *cobra.Command, prefix, whose string) {
 	r.prefix, r.cmd = prefix, cmd
 	f := cmd.Flags()
 	f.StringVar(&r.authFile, prefix+"authfile", "", "`file` with logins for "+whose+" (default: that of podman login)")
 	f.StringVar(&r.creds, prefix+"creds", "", "log in to "+whose+" as `user:password`")
 	f.StringVar(&r.certDir, prefix+"cert-dir", "", "`directory` with certificates and keys for "+whose)
 	f.BoolVar(&r.tlsVerify, prefix+"tls-verify", true, "insist on HTTPS and a valid certificate of "+whose)
+	if prefix == "" {
+		f.IntVar(&r.retry, "retry", 3, "ask a registry that fails for a while again, `N` times")
+	}
 }
 
-// system is what the image library is told.
-func (r *remoteFlags) system(a *app) (*types.SystemContext, error) {
-	sys := a.systemContext()
-	return sys, r.apply(sys)
+// system is what the image library is told, and how often a registry is asked again, as our own has it: 0 is its default.
+func (r *registryFlags) system(a *app) (sys *types.SystemContext, retries int, err error) {
+	switch retries = r.retry; {
+	case retries < 0 || retries > 20:
+		return nil, 0, usagef("--retry", "%d is not a number from 0 to 20", retries)
+	case retries == 0:
+		retries = -1
+	}
+	sys = a.systemContext()
+	return sys, retries, r.apply(sys)
 }
 
 // apply completes what the image library is told. What the flags do not say stays.
-func (r *remoteFlags) apply(sys *types.SystemContext) error {
+func (r *registryFlags) apply(sys *types.SystemContext) error {
 	given := func(name string) bool { return r.cmd.Flags().Changed(r.prefix + name) }
 	if given("authfile") {
 		if _, err := os.Stat(r.authFile); err != nil {
@@ -60,27 +69,8 @@ func (r *remoteFlags) apply(sys *types.SystemContext) error {
 	return nil
 }
 
-// registryFlags are those, and how often a registry is asked again.
-type registryFlags struct {
-	remoteFlags
-	retry int
-}
-
-func (r *registryFlags) register(cmd *cobra.Command, whose string) {
-	retryFlag(cmd.Flags(), &r.retry)
-	r.remoteFlags.register(cmd, "", whose)
-}
-
-// tell completes options with what the flags say.
-func (r *registryFlags) tell(a *app, p *convertimage.Options) (err error) {
-	if p.Retries, err = retries(r.retry); err == nil {
-		p.Sys, err = r.system(a)
-	}
-	return err
-}
-
 // sidesFlags are the flags for commands with a registry on either side: those for both, and those for one.
-type sidesFlags struct{ both, src, dest remoteFlags }
+type sidesFlags struct{ both, src, dest registryFlags }
 
 func (s *sidesFlags) register(cmd *cobra.Command) {
 	s.both.register(cmd, "", "registries")
@@ -88,32 +78,15 @@ func (s *sidesFlags) register(cmd *cobra.Command) {
 	s.dest.register(cmd, "dest-", "the destination's registry")
 }
 
-// systems are what the image library is told of the two sides.
-func (s *sidesFlags) systems(a *app) (src, dest *types.SystemContext, err error) {
-	src, dest = a.systemContext(), a.systemContext()
-	for _, one := range []struct {
-		flags *remoteFlags
-		to    *types.SystemContext
-	}{{&s.both, src}, {&s.both, dest}, {&s.src, src}, {&s.dest, dest}} {
-		if err := one.flags.apply(one.to); err != nil {
-			return nil, nil, err
-		}
+// tell completes options with what the flags say of the two sides.
+func (s *sidesFlags) tell(a *app, p *convertimage.Options) (err error) {
+	if p.Sys, p.Retries, err = s.both.system(a); err != nil {
+		return err
 	}
-	return src, dest, nil
-}
-
-// retryFlag is how often a registry is asked again.
-func retryFlag(f *pflag.FlagSet, n *int) {
-	f.IntVar(n, "retry", 3, "ask a registry that fails for a while again, `N` times")
-}
-
-// retries is the number as the library has it, where 0 is the default.
-func retries(n int) (int, error) {
-	switch {
-	case n < 0 || n > 20:
-		return 0, usagef("--retry", "%d is not a number from 0 to 20", n)
-	case n == 0:
-		return -1, nil
+	to := *p.Sys
+	p.DestinationSys = &to
+	if err := s.src.apply(p.Sys); err != nil {
+		return err
 	}
-	return n, nil
+	return s.dest.apply(p.DestinationSys)
 }

@@ -31,7 +31,7 @@ any problem the exit code is 1.`,
 		RunE:    o.run,
 	}
 	cmd.Flags().BoolVar(&o.fast, "fast", false, "look whether blobs are there with their sizes, and do not read them")
-	o.remote.register(cmd, "registries")
+	o.remote.register(cmd, "", "registries")
 	return cmd
 }
 
@@ -41,7 +41,7 @@ func (o *validateOptions) run(cmd *cobra.Command, list []string) error {
 		return err
 	}
 	options := convertimage.Options{Jobs: o.flags.jobs, Logger: o.log}
-	if err := o.remote.tell(o.app, &options); err != nil {
+	if options.Sys, options.Retries, err = o.remote.system(o.app); err != nil {
 		return err
 	}
 	return o.withConverter(options, refs, func(c *convertimage.Converter) error {
