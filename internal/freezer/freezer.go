@@ -45,19 +45,21 @@ func freeze(ctx context.Context, proc string, pid int, id string) (func() error,
 		thaw = sync.OnceValue(func() error { return kimg.Wrap(g.dir, g.write(g.thawed)) })
 	}
 	for end := time.Now().Add(patience); err == nil; {
+		last := time.Now().After(end) // this process may have stood still, too: it looks once more
 		if !frozen {
 			err = g.write(g.frozen) // of v1 it may take more than one
 		}
-		if err == nil && g.stopped() {
+		switch {
+		case err != nil:
+		case g.stopped():
 			return thaw, nil
+		case last:
+			err = &kimg.Error{Class: kimg.ErrBusy, Err: fmt.Errorf("not all processes stopped within %v", patience)}
 		}
 		select {
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		case <-time.After(interval):
-			if time.Now().After(end) {
-				err = &kimg.Error{Class: kimg.ErrBusy, Err: fmt.Errorf("not all processes stopped within %v", patience)}
-			}
 		}
 	}
 	return nil, kimg.Wrap(g.dir, errors.Join(err, thaw()))
@@ -146,6 +148,7 @@ func mountPoint(proc string, v2 bool) (string, error) {
 		return "", kimg.Wrap("", err)
 	}
 	defer f.Close()
+	escaped := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	s := bufio.NewScanner(f)
 	for s.Scan() {
 		before, after, _ := strings.Cut(s.Text(), " - ") // proc_pid_mountinfo(5)
@@ -154,7 +157,7 @@ func mountPoint(proc string, v2 bool) (string, error) {
 			continue
 		}
 		if v2 && what[0] == "cgroup2" || !v2 && what[0] == "cgroup" && contains(what[2], "freezer") {
-			return at[4], nil
+			return escaped.Replace(at[4]), nil
 		}
 	}
 	return "", s.Err()

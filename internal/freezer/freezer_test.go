@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,8 @@ const id = "0123abcd"
 // fake makes a /proc and a cgroup that a thread of the test's runs as the kernel would: processes stop a little later.
 func fake(t *testing.T, cgroup, state string, stops bool) (proc, dir string) {
 	t.Helper()
-	top := t.TempDir()
+	top := filepath.Join(t.TempDir(), "a \\ b")
+	escaped := strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(top) // as the kernel does
 	proc, dir = filepath.Join(top, "proc"), filepath.Join(top, "v1/parent/libpod-"+id)
 	write := func(path, text string) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
@@ -25,7 +27,7 @@ func fake(t *testing.T, cgroup, state string, stops bool) (proc, dir string) {
 		}
 	}
 	write(filepath.Join(proc, "7/cgroup"), cgroup)
-	write(filepath.Join(proc, "self/mountinfo"), fmt.Sprintf("1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 /x %s/v2 rw - cgroup2 x rw\n3 1 0:2 / %[1]s/v1 rw shared:1 - cgroup2 x rw\n4 1 0:3 / %[1]s/v1 rw - cgroup x rw,cpu,freezer\n", top))
+	write(filepath.Join(proc, "self/mountinfo"), fmt.Sprintf("1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 /x %s/v2 rw - cgroup2 x rw\n3 1 0:2 / %[1]s/v1 rw shared:1 - cgroup2 x rw\n4 1 0:3 / %[1]s/v1 rw - cgroup x rw,cpu,freezer\n", escaped))
 	write(filepath.Join(dir, "freezer.state"), state)
 	write(filepath.Join(dir, "cgroup.freeze"), state)
 	write(filepath.Join(dir, "cgroup.events"), "populated 1\nfrozen 0\n")

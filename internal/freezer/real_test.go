@@ -42,7 +42,7 @@ func TestTheKernelsFreezers(t *testing.T) {
 		t.Cleanup(func() {
 			_ = child.Process.Kill()
 			_ = child.Wait() // killed
-			for range 100 {  // the kernel takes its time
+			for range 1000 { // the kernel takes its time
 				if os.Remove(dir) == nil {
 					return
 				}
