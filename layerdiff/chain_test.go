@@ -42,10 +42,10 @@ func TestWriteAll(t *testing.T) {
 	for _, jobs := range []int{1, 2, 5} {
 		var now, most, opened atomic.Int32
 		meet := func(context.Context) error {
-			if n := now.Add(1); n > most.Load() {
-				most.Store(n)
+			n := now.Add(1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 			}
-			for start := time.Now(); most.Load() < int32(jobs) && time.Since(start) < 5*time.Second; {
+			for start := time.Now(); most.Load() < int32(jobs) && time.Since(start) < time.Minute; {
 				time.Sleep(time.Millisecond)
 			}
 			now.Add(-1)
@@ -98,11 +98,12 @@ func TestWriteAll(t *testing.T) {
 func TestWriteAllFails(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	wait := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
-	fail := func(context.Context) error { return kimg.Errorf(kimg.ErrNoSpace, "file", "no room") }
-	broken := text("broken", fail)
+	begun := make(chan struct{})
+	first := text("a", func(ctx context.Context) error { close(begun); return wait(ctx) })
+	broken := text("broken", func(context.Context) error { <-begun; return kimg.Errorf(kimg.ErrNoSpace, "file", "no room") })
 	out := make([]closing, 4)
 	open := func(_ context.Context, i int) (io.WriteCloser, error) { return &out[i], nil }
-	blobs, err := layerdiff.WriteAll(ctx, []layerdiff.Source{text("a", wait), broken, text("c", wait), text("d", wait)}, open, 2)
+	blobs, err := layerdiff.WriteAll(ctx, []layerdiff.Source{first, broken, text("c", wait), text("d", wait)}, open, 2)
 	if kimg.ClassOf(err) != kimg.ErrNoSpace || !strings.Contains(fmt.Sprint(err), "layer 2 of 4 ("+broken.DiffID.String()+"): file: no room") || blobs != nil {
 		t.Errorf("%v, %v", blobs, err)
 	}

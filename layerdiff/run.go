@@ -151,11 +151,7 @@ func (x *run) do(stack view.Stack, s *stager) (blob Blob, err error) {
 // emit takes batches as the walk filled them, waits for each and emits it.
 func (x *run) emit(m *emitter) error {
 	for b := range x.queue {
-		select {
-		case <-b.done:
-		case <-x.ctx.Done():
-			<-b.done // workers see the end as well
-		}
+		<-b.done // soon after the end, too: workers see it as well
 		err := m.batch(b)
 		if err != nil {
 			x.failed.Store(true)
