@@ -7,6 +7,7 @@ import (
 	"github.com/containers/image/v5/docker/reference"
 	"github.com/containers/image/v5/types"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/commit"
@@ -21,7 +22,8 @@ type copyOptions struct {
 	cmd                           *cobra.Command
 	format, compression, platform string
 	level                         int
-	all, preserve, keepBlobs      bool
+	all, preserve                 bool
+	keep                          keepFlags
 	unsigned                      bool
 	digestFile, progress          string
 	tags                          []string
@@ -54,7 +56,7 @@ chart, is copied as it is, but not into the store.`,
 	}
 	o.register(cmd)
 	f := cmd.Flags()
-	f.BoolVar(&o.keepBlobs, "keep-blobs", false, "in the store, keep compressed layers as they came, too")
+	o.keep.register(f, "in the store, keep compressed layers as they came, too")
 	f.StringVarP(&o.format, "format", "f", "", "`format` of the copy: oci, v2s2 or v2s1 (default: as it is)")
 	o.compressing("as they are")
 	f.StringArrayVar(&o.tags, "additional-tag", nil, "another `tag` of the repository of DST; may repeat")
@@ -115,7 +117,7 @@ func (o *copyOptions) check() (err error) {
 	}
 	p := &o.options
 	*p = convertimage.Options{
-		Keep: true, Single: !o.all, Referrers: o.all, PreserveDigests: o.preserve, KeepBlobs: o.keepBlobs, AdditionalTags: o.tags,
+		Keep: true, Single: !o.all, Referrers: o.all, PreserveDigests: o.preserve, KeepBlobs: o.keep.blobs || o.keep.recipes, Recipes: o.keep.recipes, AdditionalTags: o.tags,
 		RemoveSignatures: o.unsigned, Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
 	}
 	if p.Format, err = formatWord(o.format); err != nil {
@@ -139,6 +141,14 @@ func (o *copyOptions) check() (err error) {
 		}
 	}
 	return nil
+}
+
+// keepFlags say what a store keeps of compressed layers beside their files.
+type keepFlags struct{ blobs, recipes bool }
+
+func (k *keepFlags) register(f *pflag.FlagSet, blobs string) {
+	f.BoolVar(&k.blobs, "keep-blobs", false, blobs)
+	f.BoolVar(&k.recipes, "keep-recipes", false, "as --keep-blobs, but only how a blob is made again where that is proven; takes a compression of each layer")
 }
 
 // formatWord finds what a format of images is called.

@@ -17,6 +17,7 @@ type loadOptions struct {
 	*app
 	file, platform, progress string
 	quiet                    bool
+	keep                     keepFlags
 
 	options convertimage.LoadOptions
 	target  *ispec.Platform
@@ -38,7 +39,7 @@ afterwards, or nothing. An image without a good name is known by its ID. The sig
 	f.StringVarP(&o.file, "input", "i", "", "load from a `file` or directory (default: standard input)")
 	f.StringVar(&o.platform, "platform", "", "of an index, take the image for `os/arch[/variant]` (default: all)")
 	f.BoolVar(&o.options.Strict, "strict", false, "fail when one of the images cannot be read, instead of warning")
-	f.BoolVar(&o.options.KeepBlobs, "keep-blobs", false, "keep compressed layers as they came, so that the images can leave the store as they are")
+	o.keep.register(f, "keep compressed layers as they came, so that the images can leave the store as they are")
 	progressFlags(f, &o.progress, &o.quiet)
 	return cmd
 }
@@ -57,7 +58,7 @@ func (o *loadOptions) run(ctx context.Context, st *store.Store, _ []string) erro
 	var loaded []convertimage.Loaded
 	err := o.oneStep("load", "", o.progress, o.quiet, func(s *step) (err error) {
 		c := convertimage.New(convertimage.Options{
-			Platform: o.target, Sys: o.systemContext(), Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
+			Platform: o.target, Sys: o.systemContext(), KeepBlobs: o.keep.blobs || o.keep.recipes, Recipes: o.keep.recipes, Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
 			Store: func() (*store.Store, error) { return st, nil },
 		})
 		defer c.Close()

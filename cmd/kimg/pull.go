@@ -34,7 +34,7 @@ place kimg copy knows. A name without a registry is looked for as registries.con
 registry has another one, and does with what there is when it cannot be asked; never fetches nothing.
 
 With enable_partial_images in the pull_options of storage.conf, layers of zstd:chunked are put together of files that layers of
-the store have and of the parts of the blob that are missing. --keep-blobs fetches whole blobs.`,
+the store have and of the parts of the blob that are missing. --keep-blobs and --keep-recipes fetch whole blobs.`,
 		Example: `  kimg pull registry.example/app:1
   kimg pull --all --policy newer registry.example/app:1
   kimg pull --keep-blobs --platform linux/arm64 oci-archive:app.tar`,
@@ -43,7 +43,7 @@ the store have and of the parts of the blob that are missing. --keep-blobs fetch
 	}
 	o.register(cmd)
 	f := cmd.Flags()
-	f.BoolVar(&o.keepBlobs, "keep-blobs", false, "keep compressed layers as they came, too, to push them with their digests")
+	o.keep.register(f, "keep compressed layers as they came, too, to push them with their digests")
 	f.StringVar(&o.policy, "policy", "always", "when to fetch: `always`, missing, newer or never")
 	o.sides.both.register(cmd, "", "registries")
 	return cmd

@@ -23,8 +23,7 @@ import (
 
 // LoadOptions say how images come in.
 type LoadOptions struct {
-	Strict    bool // an image of the archive, or of an index, that cannot be read is a failure and not a warning
-	KeepBlobs bool // layers keep the compressed blobs they came as
+	Strict bool // an image of the archive, or of an index, that cannot be read is a failure and not a warning
 }
 
 // Loaded is one image that came into the store, or an index.
@@ -251,7 +250,7 @@ func (l *loader) unpack(ctx context.Context, tx *store.Tx, one *arriving) (Loade
 			continue
 		}
 		again := *img // a second attempt begins anew
-		rec, layers, err := again.Unpack(ctx, tx, transfer.Options{Jobs: l.Converter.o.Jobs, KeepBlobs: l.o.KeepBlobs, Logger: l.Converter.o.Logger, Progress: l.tells(one.labelOf(i))})
+		rec, layers, err := again.Unpack(ctx, tx, l.transfer(l.tells(one.labelOf(i))))
 		if err != nil {
 			return r, err
 		}

@@ -33,6 +33,7 @@ type Options struct {
 	Single           bool // of an index only the image for this machine, where Platform chooses none
 	RemoveSignatures bool // with Keep: signatures beside manifests do not go along; else they must, or it is class unsupported
 	KeepBlobs        bool // layers that come into a store keep the blobs they came as
+	Recipes          bool // with KeepBlobs: where how a blob is made again of its layer is proven, only that is kept; takes a compression
 
 	// Referrers takes along, between registries and the store, what is about images that keep their digests, and what is about that: manifests that have
 	// them as subjects, and what cosign tags; at most 1,000 manifests. The destination's name comes after them.

@@ -33,8 +33,8 @@ func (g gated) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64,
 	return g.from.Blob(ctx, d)
 }
 
-func (j *job) transfer() transfer.Options {
-	return transfer.Options{Jobs: j.o.Jobs, Logger: j.o.Logger, KeepBlobs: j.o.KeepBlobs, Progress: j.tells("")}
+func (c *Converter) transfer(progress func(transfer.Event)) transfer.Options {
+	return transfer.Options{Jobs: c.o.Jobs, Logger: c.o.Logger, KeepBlobs: c.o.KeepBlobs, Recipes: c.o.Recipes, Progress: progress}
 }
 
 // target is the store that is the destination, and the names of the image there.
@@ -73,7 +73,7 @@ func (j *job) pull(ctx context.Context, manifest []byte) (Result, error) {
 	var done []transfer.Done
 	err = transfer.Change(ctx, st, "pull", func(ctx context.Context, tx *store.Tx) error {
 		one := *img // a second attempt begins anew
-		rec, layers, err := one.Unpack(ctx, tx, j.transfer())
+		rec, layers, err := one.Unpack(ctx, tx, j.transfer(j.tells("")))
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func (j *job) pullIndex(ctx context.Context, data []byte) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	l := &loader{Converter: j.Converter, in: &incoming{ref: j.src}, o: LoadOptions{Strict: true, KeepBlobs: j.o.KeepBlobs}}
+	l := &loader{Converter: j.Converter, in: &incoming{ref: j.src}, o: LoadOptions{Strict: true}}
 	all := &arriving{label: label(j.src), Loaded: Loaded{Names: names}}
 	if err := l.readIndex(ctx, j, data, all); err != nil {
 		return Result{}, err

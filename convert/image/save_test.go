@@ -29,6 +29,12 @@ func on(st *store.Store) Options {
 	return Options{Store: func() (*store.Store, error) { return st, nil }}
 }
 
+func keeping(st *store.Store, blobs bool) Options {
+	o := on(st)
+	o.KeepBlobs = blobs
+	return o
+}
+
 func save(t *testing.T, o Options, so SaveOptions, refs ...string) ([]byte, []Saved) {
 	t.Helper()
 	var b bytes.Buffer
@@ -80,7 +86,7 @@ func TestSaveAndLoadIndex(t *testing.T) {
 	check(t, json.Unmarshal(index, &top))
 	for _, keep := range []bool{true, false} {
 		one, two := newStore(t), newStore(t)
-		loaded, err := converter(t, on(one)).Load(t.Context(), dir+"/in", LoadOptions{KeepBlobs: keep})
+		loaded, err := converter(t, keeping(one, keep)).Load(t.Context(), dir+"/in", LoadOptions{})
 		check(t, err)
 		if l := loaded[0]; !l.IsIndex || len(loaded) != 1 || l.Digest != top.Manifests[0].Digest || !slices.Equal(l.Names, []string{"localhost/all:latest"}) || len(l.Instances) != 3 ||
 			l.Instances[0].ID == "" || l.Instances[1].Platform != "linux/arm64" || !l.Instances[2].Data || l.Instances[2].ID != "" || l.Instances[0].Unpacked != 2 {
@@ -112,7 +118,7 @@ func TestSaveAndLoadIndex(t *testing.T) {
 				t.Errorf("manifest.json names the image for %s", config.Architecture)
 			}
 		}
-		load(t, on(two), LoadOptions{KeepBlobs: keep}, data)
+		load(t, keeping(two, keep), LoadOptions{}, data)
 		if again, _ := save(t, on(two), SaveOptions{}, "all"); !bytes.Equal(again, data) {
 			t.Error("another store gives other bytes")
 		}
@@ -291,7 +297,7 @@ func TestSaveNonDistributable(t *testing.T) {
 	foreign := "blobs/sha256/" + img.Layers[0].Digest[7:]
 	for _, keep := range []bool{true, false} {
 		st := newStore(t)
-		_, err := converter(t, on(st)).Load(t.Context(), dir, LoadOptions{KeepBlobs: keep})
+		_, err := converter(t, keeping(st, keep)).Load(t.Context(), dir, LoadOptions{})
 		check(t, err)
 		data, saved := save(t, on(st), SaveOptions{}, "a")
 		_, content := membersOf(t, data)
