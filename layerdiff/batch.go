@@ -239,7 +239,7 @@ func (x *run) prepareFile(b *batch, e *entry, fd int) error {
 		e.attrs.size() > batchMargin/2 || sparse(e.content()) {
 		return nil
 	}
-	if err := e.rested(); err != nil {
+	if err := e.rested(fd); err != nil {
 		return err
 	}
 	h := e.header()

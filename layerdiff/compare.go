@@ -90,6 +90,9 @@ func (t *tree) isFileBelow(e *entry, fd, at int, scratch []byte) (bool, error) {
 	if fileIDOf(e.content()) == fileIDOf(&lowSt) {
 		return true, nil
 	}
+	if err := e.rested(fd); err != nil {
+		return false, err
+	}
 	same, err := sameContent(fd, low, scratch, t.cancelled)
 	if err == nil && !same {
 		_, err = unix.Seek(fd, 0, unix.SEEK_SET)

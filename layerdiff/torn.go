@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kimg/kimg"
 )
 
@@ -12,10 +14,11 @@ import (
 // all others until their header is out; from then on the layer cannot be made any more, and the error names the file.
 //
 // A file's times change when a write begins, not when it ends, and on older kernels with a clock tick only. So of a
-// tree that somebody may write to, a file that changed just now counts as torn as well, until it has rested.
+// tree that somebody may write to, a file that changed just now counts as torn as well, until it has rested, and a write
+// call that goes on is waited for, however long it takes.
 const (
 	tornRetries = 3
-	tornRest    = 20 * time.Millisecond // before each retry: longer than a write call and than any kernel's clock tick
+	tornRest    = 20 * time.Millisecond // before each retry: longer than any kernel's clock tick
 )
 
 // errTorn is in errors of class busy about such a file.
@@ -60,7 +63,7 @@ func (m *emitter) settled(e *entry) (src int, err error) {
 			return err
 		}
 		if err = e.recheck(src); err == nil {
-			err = e.rested()
+			err = e.rested(src)
 		}
 		if err != nil {
 			closeRead(src)
@@ -69,13 +72,18 @@ func (m *emitter) settled(e *entry) (src int, err error) {
 	})
 }
 
-// rested fails for a file of a live tree that may be being written to right now. It costs no system call.
-func (e *entry) rested() error {
+// rested fails for an open file of a live tree that has changed just now. Of another it waits for the end of a write call.
+func (e *entry) rested(fd int) error {
 	if !e.dir.live {
 		return nil
 	}
 	if age := time.Since(time.Unix(e.content().Ctim.Unix())); age >= 0 && age < tornRest {
 		return fail(kimg.ErrBusy, e.path(), "%w: somebody is writing to it", errTorn)
+	}
+	// The file systems whose reads do not take the lock of writes (ext4, tmpfs, btrfs) take it for this.
+	if at, err := unix.Seek(fd, 0, unix.SEEK_DATA); err == nil && at > 0 {
+		_, err = unix.Seek(fd, 0, unix.SEEK_SET)
+		return reading(e.path(), err)
 	}
 	return nil
 }

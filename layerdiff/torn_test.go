@@ -11,8 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/testenv"
 	"github.com/kimg/kimg/internal/testimage"
 	"github.com/kimg/kimg/layerdiff"
 )
@@ -99,6 +103,66 @@ func TestTornFiles(t *testing.T) {
 			t.Errorf("a file of %d bytes that rests now and then is never read", size)
 		}
 	}
+}
+
+// A write call may take longer than a file rests: what it has half done is waited for. Here it needs a page that is not there yet.
+func TestLongWrite(t *testing.T) {
+	testenv.Root(t) // others may not stop the kernel at a page
+	quiet(t)
+	for _, size := range []int{64 << 10, 16 << 20} { // of a batch, and streamed
+		stack := upper(t, testimage.Tree{{Path: "f", Mode: 0o644}})
+		f, err := os.OpenFile(filepath.Join(stack.Upper, "f"), os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.Write(bytes.Repeat([]byte("o"), size))
+		must(t, err)
+		data, arrive := lateEnd(t, size)
+		written := make(chan error, 1)
+		go func() {
+			_, err := unix.Pwrite(int(f.Fd()), data, 0)
+			written <- err
+		}()
+		time.Sleep(50 * time.Millisecond)
+
+		var layer bytes.Buffer
+		read := make(chan error, 1)
+		go func() {
+			_, err := layerdiff.Write(t.Context(), &layer, stack, layerdiff.Options{Live: true})
+			read <- err
+		}()
+		select {
+		case err := <-read:
+			read <- err
+		case <-time.After(300 * time.Millisecond):
+		}
+		arrive()
+		must(t, <-written, <-read, f.Close())
+		if news, olds := bytes.Count(layer.Bytes(), []byte("n")), bytes.Count(layer.Bytes(), []byte("oo")); news < size-os.Getpagesize() || olds > 0 {
+			t.Errorf("%d bytes are new, and %d pairs old", news, olds)
+		}
+	}
+}
+
+// lateEnd is memory of "n" whose last page is waited for until arrive is called; then it is zeros.
+func lateEnd(t *testing.T, size int) (data []byte, arrive func()) {
+	t.Helper()
+	data, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	must(t, err)
+	t.Cleanup(func() { must(t, unix.Munmap(data)) })
+	page := os.Getpagesize()
+	copy(data, bytes.Repeat([]byte("n"), size-page))
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	for _, call := range [][]uint64{
+		{0xc018aa3f, 0xaa, 0, 0}, // UFFDIO_API
+		{0xc020aa00, uint64(uintptr(unsafe.Pointer(&data[size-page]))), uint64(page), 1, 0}, // UFFDIO_REGISTER, missing pages
+	} {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, uintptr(call[0]), uintptr(unsafe.Pointer(&call[1]))); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	return data, func() { must(t, unix.Close(int(fd))) }
 }
 
 // Without a writer nothing is torn, however new the files are, and the wait for them is short.

@@ -153,7 +153,7 @@ var ceilings = map[string]int{
 	"convert/image":    4580,
 	"copydata":         1400,
 	"copydata/edit":    1050,
-	"layerdiff":        3375,
+	"layerdiff":        3390,
 	"layerdiff/recipe": 170,
 	"layerdiff/rootfs": 735,
 	"layerdiff/untar":  1090,
