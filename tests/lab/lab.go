@@ -147,8 +147,19 @@ func (s *Store) Unmount() {
 	s.Try("umount", "--all")
 	Run(s.t, s.Env, s.PeerArgs("buildah", "umount", "--all")...)
 	if testenv.IsRoot() {
+		for end := time.Now().Add(time.Minute); s.busy() && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		}
 		Run(s.t, nil, "umount", "-q", filepath.Join(s.Root, "overlay"))
 	}
+}
+
+// busy reports whether a process has the store among its arguments: podman clears up after a container some time after rm has ended.
+func (s *Store) busy() bool {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	return slices.ContainsFunc(lines, func(path string) bool {
+		line, _ := os.ReadFile(path) // it may be gone
+		return bytes.Contains(line, []byte(s.Root+"\x00"))
+	})
 }
 
 // Args is the command line of kimg on this store.
