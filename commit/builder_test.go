@@ -422,7 +422,7 @@ func TestNameComesLast(t *testing.T) {
 	s := storetest.Kinds()[0].New(t)
 	ctx := t.Context()
 	l := step(t, from(t, s, "", commit.FromOptions{}), "x", "x")
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		var err error
 		for i := 0; i < 10 && err == nil; i++ {

@@ -153,14 +153,15 @@ func TestLayersSideBySide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		_, err := commit.Copy(t.Context(), s, c.ID, references(t, "oci:"+dir+"/waits"), commit.Options{}, co)
 		done <- err
 	}()
 	select {
 	case err := <-done:
-		t.Errorf("did not wait: %v", err)
+		unlock()
+		t.Fatalf("did not wait: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
 	unlock()

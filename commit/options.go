@@ -58,7 +58,7 @@ type Options struct {
 
 	Jobs     int          // files read at the same time; 0 is one per processor
 	Logger   *slog.Logger // nil: the store's
-	Progress func(Event)  // told about every step at every place, one event at a time for each place; may be nil
+	Progress func(Event)  // told about every step at every place, one event at a time for each place, which waits for it; may be nil
 }
 
 func (o Options) format() convert.Format {

@@ -140,6 +140,7 @@ func TestLockWaits(t *testing.T) {
 	select {
 	case err := <-done:
 		t.Errorf("did not wait for the lock: %v", err)
+		done <- err
 	case <-time.After(300 * time.Millisecond):
 	}
 	lock.Unlock()
