@@ -47,8 +47,8 @@ func (c *Converter) patience() registry.Patience {
 	return registry.Patient(c.o.Retries, c.o.RetryPause, c.o.IdleTimeout, c.o.Logger)
 }
 
-// Close forgets what was learnt.
-func (c *Converter) Close() error { return c.policy.close() }
+// Close ends the use of the Converter, which holds nothing that outlives it: the error is always nil.
+func (c *Converter) Close() error { return nil }
 
 // parallel does n things, as many at the same time as the options allow. The first failure stops the others and is returned.
 func (c *Converter) parallel(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {

@@ -32,22 +32,26 @@ func PolicyFile(sys *types.SystemContext) string {
 	return ""
 }
 
-// policy is the signature policy, read when it is first needed.
+// policy is the signature policy, read when it is first needed. Images are judged side by side.
 type policy struct {
 	sys *types.SystemContext
 
-	mu sync.Mutex // a PolicyContext does one thing at a time
-	pc *signature.PolicyContext
+	mu sync.Mutex
+	is *signature.Policy
 }
 
 // allow checks that the policy accepts an image, or one instance of an index.
 func (p *policy) allow(ctx context.Context, img types.UnparsedImage) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.open(); err != nil {
+	is, err := p.read()
+	if err != nil {
 		return err
 	}
-	ok, err := p.pc.IsRunningImageAllowed(ctx, img)
+	pc, err := signature.NewPolicyContext(is) // of its own: one does one thing at a time
+	if err != nil {
+		return err
+	}
+	defer func() { _ = pc.Destroy() }() // it holds nothing
+	ok, err := pc.IsRunningImageAllowed(ctx, img)
 	if ok {
 		return nil
 	}
@@ -63,34 +67,24 @@ func (p *policy) allow(ctx context.Context, img types.UnparsedImage) error {
 	return &kimg.Error{Class: kimg.ErrDenied, Err: fmt.Errorf("the signature policy does not accept the image: %w", err)}
 }
 
-func (p *policy) open() error {
-	if p.pc != nil {
-		return nil
-	}
-	what := &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}
-	if file := PolicyFile(p.sys); file != "" {
-		var err error
-		if what, err = signature.NewPolicyFromFile(file); err != nil {
-			if c := kimg.ClassOf(err); c != kimg.ErrInternal {
-				return kimg.Wrap(file, err)
-			}
-			return kimg.Errorf(kimg.ErrInvalid, file, "%w", err)
-		}
-	}
-	pc, err := signature.NewPolicyContext(what)
-	p.pc = pc
-	return err
-}
-
-func (p *policy) close() error {
+func (p *policy) read() (*signature.Policy, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pc == nil {
-		return nil
+	if p.is != nil {
+		return p.is, nil
 	}
-	pc := p.pc
-	p.pc = nil
-	return pc.Destroy()
+	is := &signature.Policy{Default: signature.PolicyRequirements{signature.NewPRInsecureAcceptAnything()}}
+	if file := PolicyFile(p.sys); file != "" {
+		var err error
+		if is, err = signature.NewPolicyFromFile(file); err != nil {
+			if c := kimg.ClassOf(err); c != kimg.ErrInternal {
+				return nil, kimg.Wrap(file, err)
+			}
+			return nil, kimg.Errorf(kimg.ErrInvalid, file, "%w", err)
+		}
+	}
+	p.is = is
+	return is, nil
 }
 
 // judge asks the policy about an image, or about one instance of its index. The store's own images need no leave.
