@@ -208,6 +208,8 @@ func TestOpenLocksNothingYoung(t *testing.T) {
 	f, err := os.Create(filepath.Join(ts.root, "kimg", ".new-1"))
 	must(t, err)
 	defer f.Close()
+	young := time.Now().Add(time.Hour) // however long this takes
+	must(t, os.Chtimes(f.Name(), young, young))
 	ctx, stop := context.WithCancel(t.Context())
 	var opener sync.WaitGroup
 	opener.Go(func() {
@@ -241,7 +243,7 @@ func TestStagingSweptAtOnce(t *testing.T) {
 		}
 	})
 	disturbed := 0
-	for n := range 300 {
+	for n := 0; n < 300 || disturbed == 0 && n < 30_000; n++ { // with one processor it may take more
 		if err := addLayer(t.Context(), ts.Store, "", fmt.Sprint(n)); errors.Is(err, storage.ErrLayerUnknown) && errors.Is(err, kimg.ErrBusy) {
 			disturbed++
 		} else if err != nil {
@@ -253,6 +255,20 @@ func TestStagingSweptAtOnce(t *testing.T) {
 	if disturbed == 0 {
 		t.Error("no layer was disturbed")
 	}
+}
+
+// TestPanicOfTheDigestLock: the library also panics when it waits for a lock in a goroutine of ours.
+func TestPanicOfTheDigestLock(t *testing.T) {
+	ts := newStore(t)
+	img := ts.addImage(t, "f", "base")
+	layers, err := img.Layers(t.Context())
+	must(t, err)
+	lock := filepath.Join(ts.runRoot, "overlay-locks", layers[0].DiffID.String())
+	must(t, errors.Join(os.Remove(lock), os.Mkdir(lock, 0o700)))
+	if _, err := ts.DeleteImage(t.Context(), "base", false); !errors.Is(err, syscall.EISDIR) {
+		t.Error(err)
+	}
+	must(t, addLayer(t.Context(), ts.Store, "", "another"))
 }
 
 // TestPanicIsNotWaitedFor: the library panics with its lock held. Nothing of it is called again.

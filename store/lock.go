@@ -41,18 +41,20 @@ func (s *Store) lockShared(ctx context.Context, d digest.Digest) (func(), error)
 	if err != nil {
 		return nil, wrap("lock "+d.String(), err)
 	}
-	got, gone := make(chan struct{}), make(chan struct{})
+	got, gone := make(chan error), make(chan struct{})
 	go func() { // the library's wait cannot be cancelled, so it may outlive us
-		l.Lock()
+		err := guarded("lock "+d.String(), func() error { l.Lock(); return nil })
 		select {
-		case got <- struct{}{}:
+		case got <- err:
 		case <-gone:
-			l.Unlock()
+			if err == nil {
+				l.Unlock()
+			}
 		}
 	}()
 	select {
-	case <-got:
-		return l.Unlock, nil
+	case err := <-got:
+		return l.Unlock, err
 	case <-ctx.Done():
 		close(gone)
 		return nil, context.Cause(ctx)
