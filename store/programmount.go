@@ -40,7 +40,8 @@ func (s *Store) mountWith(ctx context.Context, program string, dirs []string) (*
 	// The run root is there and holds none of the directories: in that namespace, the mount may cover it.
 	at := s.st.RunRoot()
 	cmd := exec.Command(program, "-f", "-o", strings.Join(slices.Compact(options), ","), at)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	// In a pid namespace of its own, because a program may be a script that starts another one: with the first process all are gone.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	m := &programMount{cmd: cmd, done: make(chan struct{})}
@@ -60,9 +61,14 @@ func (s *Store) mountWith(ctx context.Context, program string, dirs []string) (*
 	}
 	m.path = fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, at)
 	for deadline := time.Now().Add(mountWait); ; {
+		last := time.Now().After(deadline) // this process may have stood still, too: it looks once more
 		var before, now unix.Stat_t
 		if unix.Stat(at, &before) == nil && unix.Stat(m.path, &now) == nil && now.Dev != before.Dev {
 			return m, nil
+		}
+		if last {
+			m.close()
+			return nil, kimg.Errorf(kimg.ErrUnsupported, "mount program "+kimg.Quote(program), "mounted nothing within %s", mountWait)
 		}
 		select {
 		case <-m.done:
@@ -71,10 +77,6 @@ func (s *Store) mountWith(ctx context.Context, program string, dirs []string) (*
 			m.close()
 			return nil, check(ctx)
 		case <-time.After(time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			m.close()
-			return nil, kimg.Errorf(kimg.ErrUnsupported, "mount program "+kimg.Quote(program), "mounted nothing within %s", mountWait)
 		}
 	}
 }

@@ -290,10 +290,12 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// A mount program that cannot mount is named, and ends with whoever waits for it.
+// A mount program that cannot mount is named, and ends with whoever waits for it, and so does what it has started.
 func TestMountProgramThatDoesNotMount(t *testing.T) {
 	dir := t.TempDir()
-	for name, script := range map[string]string{"fails": "echo no such thing >&2; exit 1", "waits": "exec sleep 60"} {
+	begun := filepath.Join(dir, "begun")
+	must(t, unix.Mkfifo(begun, 0o600))
+	for name, script := range map[string]string{"fails": "echo no such thing >&2; exit 1", "waits": "echo > " + begun + "; sleep 60; exit 1"} {
 		program := filepath.Join(dir, name)
 		must(t, os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o755))
 		s := openKind(t, store.Options{Driver: "overlay", DriverOptions: []string{"overlay.mount_program=" + program}})
@@ -301,9 +303,19 @@ func TestMountProgramThatDoesNotMount(t *testing.T) {
 		must(t, err)
 		layer, err := s.Layer(t.Context(), l.ID)
 		must(t, err)
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+		if name == "waits" {
+			go func() {
+				_, _ = os.ReadFile(begun)
+				cancel()
+			}()
+		}
+		start := time.Now()
 		_, err = s.Stack(ctx, layer, store.StackOptions{})
+		if took := time.Since(start); took > 50*time.Second {
+			t.Errorf("%s: what it had started was waited for: %v", name, took)
+		}
 		want := map[string]kimg.Class{"fails": kimg.ErrUnsupported, "waits": kimg.ErrInterrupted}[name]
 		if kimg.ClassOf(err) != want || name == "fails" && !strings.Contains(err.Error(), "no such thing") {
 			t.Errorf("%s: %v", name, err)
