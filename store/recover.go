@@ -110,6 +110,9 @@ func (s *Store) recoverFile(ctx context.Context, path string) error {
 		return err
 	}
 	in, err := readIntent(f)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // its change has ended since it was opened
+	}
 	if err != nil {
 		return s.giveUp(path, err)
 	}
