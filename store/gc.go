@@ -116,9 +116,8 @@ func (s *Store) collect(ctx context.Context, g Garbage, before time.Time) (bool,
 		}
 		return !s.layerExists(g.ID), nil
 	case "staging":
-		dirs, err := s.stagingDirs()
-		if err != nil || !slices.Contains(dirs, g.ID) {
-			return false, err
+		if g.ID != filepath.Join(s.stagingHome(), filepath.Base(g.ID)) {
+			return false, nil
 		}
 		lock, err := s.abandoned(g.ID, before)
 		if lock == nil || err != nil {
@@ -126,17 +125,18 @@ func (s *Store) collect(ctx context.Context, g Garbage, before time.Time) (bool,
 		}
 		return true, errors.Join(os.RemoveAll(g.ID), lock.Close())
 	case "file":
-		files, err := s.unfinishedFiles(before)
-		if err != nil || !slices.Contains(files, g.ID) {
+		id := filepath.Base(filepath.Dir(filepath.Dir(g.ID)))
+		files, err := s.unfinished(id, before)
+		if err != nil || !slices.Contains(files, g.ID) || !s.containerExists(id) {
 			return false, err
 		}
-		return s.collectFile(g.ID)
+		return s.collectFile(id, g.ID)
 	}
 	return false, kimg.Errorf(kimg.ErrInvalid, "garbage", "of kind %s", kimg.Quote(g.Kind))
 }
 
-func (s *Store) collectFile(path string) (bool, error) {
-	lock, err := s.lockContainer(filepath.Base(filepath.Dir(filepath.Dir(path)))) // its writer has it
+func (s *Store) collectFile(id, path string) (bool, error) {
+	lock, err := s.lockContainer(id) // its writer has it
 	if err != nil {
 		return false, err
 	}
@@ -203,15 +203,20 @@ func (s *Store) unfinishedFiles(before time.Time) ([]string, error) {
 	}
 	var files []string
 	for _, c := range all {
-		found, err := safeopen.Unfinished(filepath.Join(s.containerDir(c.ID), copydata.FileName))
+		found, err := s.unfinished(c.ID, before)
 		if err != nil {
 			return nil, err
 		}
-		for _, path := range found {
-			if info, err := os.Lstat(path); err == nil && info.ModTime().Before(before) {
-				files = append(files, path)
-			}
-		}
+		files = append(files, found...)
 	}
 	return files, nil
+}
+
+// unfinished lists those of one container.
+func (s *Store) unfinished(id string, before time.Time) ([]string, error) {
+	files, err := safeopen.Unfinished(filepath.Join(s.containerDir(id), copydata.FileName))
+	return slices.DeleteFunc(files, func(path string) bool {
+		info, err := os.Lstat(path)
+		return err != nil || !info.ModTime().Before(before)
+	}), err
 }

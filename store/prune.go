@@ -11,9 +11,14 @@ import (
 	"github.com/kimg/kimg/internal/safeopen"
 )
 
+// stagingHome is where the staging directories of the store lie.
+func (s *Store) stagingHome() string {
+	return filepath.Join(s.imageRoot(), s.st.GraphDriverName(), "staging")
+}
+
 // stagingDirs lists the staging directories of the store, living and dead.
 func (s *Store) stagingDirs() ([]string, error) {
-	base := filepath.Join(s.imageRoot(), s.st.GraphDriverName(), "staging")
+	base := s.stagingHome()
 	entries, err := os.ReadDir(base)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
