@@ -118,11 +118,11 @@ func testGC(t *testing.T, ts *testStore) {
 
 // TestGCLeavesRunningChangesAlone lists and collects beside a change that stages, and one that has applied its layers.
 func TestGCLeavesRunningChangesAlone(t *testing.T) {
-	for _, c := range []struct{ point, inside string }{{"layer.stage.end", "overlay/staging"}, {"layer.apply.end", "kimg"}} {
-		t.Run(c.point, func(t *testing.T) {
+	for _, point := range []string{"layer.stage.end", "layer.apply.end"} {
+		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			ts := prepare(t)
-			wait := ts.startPaused(t, "import", c.point, c.inside)
+			wait := ts.startPaused(t, "import", point)
 			for range 20 {
 				found, err := ts.Garbage(t.Context(), time.Now().Add(time.Second))
 				must(t, err)

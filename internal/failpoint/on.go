@@ -4,10 +4,12 @@ package failpoint
 
 import (
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kimg/kimg"
 )
@@ -17,7 +19,7 @@ const Enabled = true
 
 // Here does what the environment variable KIMG_FAILPOINT says about the place: "NAME=kill" ends the process with
 // SIGKILL, "NAME=exit" ends it with status 99 without running deferred calls, "NAME=error" fails with class io,
-// "NAME=sleep:500ms" waits, "NAME=tell" writes the name as a line to standard error. Several settings are separated by commas. A
+// "NAME=stop" stops it until it is told to continue, "NAME=tell" writes the name as a line to standard error. Several settings are separated by commas. A
 // name that is not listed and a setting that says nothing else are class internal.
 func Here(name string) error {
 	if !slices.Contains(names[:], name) {
@@ -47,13 +49,10 @@ func act(name, what string) error {
 		return err
 	case "error":
 		return kimg.Errorf(kimg.ErrIO, "", "failpoint %s", name)
-	default:
-		pause, ok := strings.CutPrefix(what, "sleep:")
-		d, err := time.ParseDuration(pause)
-		if !ok || err != nil {
-			return kimg.Errorf(kimg.ErrInternal, "", "failpoint %s: cannot do %s", name, what)
-		}
-		time.Sleep(d)
+	case "stop":
+		runtime.LockOSThread() // of all threads this one stops at once
+		defer runtime.UnlockOSThread()
+		return unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
 	}
-	return nil
+	return kimg.Errorf(kimg.ErrInternal, "", "failpoint %s: cannot do %s", name, what)
 }
