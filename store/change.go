@@ -14,7 +14,7 @@ import (
 )
 
 // Tx collects what a change will record. It is valid inside the stage function given to [Store.Change] only and not
-// safe for concurrent use, except for StageLayer, Prepare and Discard.
+// safe for concurrent use, except for StageLayer, Prepare, Discard, SpoolBlob, and what only looks.
 type Tx struct {
 	s      *Store
 	steps  []step

@@ -20,9 +20,9 @@ import (
 
 // helpers are what other processes do beside a test.
 var helpers = map[string]func(ctx context.Context, s *store.Store) error{
-	// big adds a layer of many files.
+	// big adds a layer of many files to a store of driver vfs, and is killed when the first one is there.
 	"big": func(ctx context.Context, s *store.Store) error {
-		_, err := s.AddLayer(ctx, "", store.TarSource(bytes.NewReader(bigTar(childTB{}))))
+		_, err := s.AddLayer(deadly{ctx, filepath.Join(s.Info().Root, "vfs/dir/*/file-*")}, "", store.TarSource(bytes.NewReader(bigTar(childTB{}))))
 		return err
 	},
 	// hold takes a lease, says so, and waits for the end of its input.

@@ -96,7 +96,7 @@ func (s *someone) room() string { return filepath.Join(s.runtime, "containers", 
 
 // killAll ends every process of this test binary.
 func (s *someone) killAll(t *testing.T) {
-	for range 100 {
+	for range 1000 {
 		alive := false
 		for _, pid := range s.processes() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -164,7 +164,7 @@ func (s *someone) outside(t *testing.T, name string, args ...string) result {
 // alone waits until the user's keeper has left.
 func (s *someone) alone(t *testing.T) {
 	t.Helper()
-	for range 500 {
+	for range 3000 {
 		if len(s.keepers()) == 0 {
 			return
 		}
@@ -282,13 +282,13 @@ func (c *session) end() int {
 // eventually waits until something is so.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	for range 500 {
+	for range 3000 {
 		if so() {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("not within 5 s: %s", what)
+	t.Fatalf("not within 30 s: %s", what)
 }
 
 // gone reports whether a process does not run any more; one that nobody waited for yet counts as gone.
