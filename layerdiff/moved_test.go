@@ -136,7 +136,8 @@ func (c *container) do(ch change) {
 		}
 	case "copy":
 		if !strings.HasPrefix(fresh+"/", p+"/") && !strings.HasPrefix(p+"/", fresh+"/") {
-			_ = exec.Command("cp", "-a", "-T", p, fresh).Run()
+			// Not into a FIFO that is there, which waits for a reader, nor into a device.
+			_ = exec.Command("cp", "-a", "-T", "--remove-destination", p, fresh).Run()
 		}
 	case "remount":
 		c.remount()
