@@ -144,6 +144,20 @@ func TestPartialPull(t *testing.T) {
 			}
 			return false
 		}},
+		{"status 503 once", false, true, "", func(n int, r *http.Request, w http.ResponseWriter, a *httptest.ResponseRecorder) bool {
+			if isPart(r) && n == 3 {
+				a.Code = http.StatusServiceUnavailable
+				return true
+			}
+			return false
+		}},
+		{"status 503 for ever", false, false, "", func(n int, r *http.Request, w http.ResponseWriter, a *httptest.ResponseRecorder) bool {
+			if isPart(r) && n > 2 {
+				a.Code = http.StatusServiceUnavailable
+				return true
+			}
+			return false
+		}},
 		{"refused", false, false, "", func(n int, r *http.Request, w http.ResponseWriter, a *httptest.ResponseRecorder) bool {
 			if isPart(r) && n > 1 {
 				a.Code = http.StatusBadRequest

@@ -90,67 +90,54 @@ type remoteBlob struct {
 	tries    int
 	err      error // comes after what was read with it
 
-	watched     context.Context
-	alive, stop func()
+	watched *registry.Watch
 }
 
 // open asks for the blob and skips what was read.
 func (r *remoteBlob) open() error {
-	r.watched, r.alive, r.stop = r.from.Watch(r.ctx)
+	r.watched = r.from.Watch(r.ctx)
 	at := r.from.Now()
 	body, size, err := (*at).GetBlob(r.watched, types.BlobInfo{Digest: r.digest, Size: -1}, none.NoCache)
 	if err == nil {
-		r.body, r.size = body, size
-		for skip := r.at; skip > 0 && err == nil; {
-			var n int64
-			n, err = io.CopyN(io.Discard, body, min(skip, 1<<20))
-			skip -= n
-			r.alive()
-		}
-		if err != nil {
+		r.body, r.size = r.watched.Body(body), size
+		if _, err = io.CopyN(io.Discard, r.body, r.at); err != nil {
 			_ = body.Close() // only read from
 		}
 	}
 	if err = r.from.Judge(r.ctx, at, registry.Because(r.watched, err)); err != nil {
-		r.stop()
+		r.watched.Stop()
 	}
 	return err
 }
 
 func (r *remoteBlob) Read(p []byte) (int, error) {
 	for {
-		err := r.err
-		if err == nil {
-			r.alive()
-			var n int
-			n, err = r.body.Read(p)
+		if r.err == nil {
+			n, err := r.body.Read(p)
 			r.at += int64(n)
 			if err == io.EOF && r.at < r.size {
 				err = io.ErrUnexpectedEOF
 			}
-			if n > 0 {
-				r.err = err
+			if err != io.EOF {
+				err = registry.Classify(registry.Because(r.watched, err))
+			}
+			if r.err = err; n > 0 || err == nil {
 				return n, nil
 			}
 		}
-		if err == nil || err == io.EOF {
-			return 0, err
-		}
-		err = registry.Classify(registry.Because(r.watched, err))
-		if r.err = err; r.tries >= r.from.Retries || !r.from.Passing(err) || r.ctx.Err() != nil {
-			return 0, err
+		if r.err == io.EOF || r.tries >= r.from.Retries || !r.from.Passing(r.err) || r.ctx.Err() != nil {
+			return 0, r.err
 		}
 		_ = r.Close() // only read from
-		if err = r.from.Wait(r.ctx, r.tries, err); err != nil {
+		if err := r.from.Wait(r.ctx, r.tries, r.err); err != nil {
 			return 0, err
 		}
-		if r.tries++; registry.Classify(r.open()) == nil {
-			r.err = nil
-		}
+		r.tries++
+		r.err = registry.Classify(r.open())
 	}
 }
 
 func (r *remoteBlob) Close() error {
-	r.stop()
+	r.watched.Stop()
 	return r.body.Close()
 }

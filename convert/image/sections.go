@@ -30,9 +30,9 @@ func (g gated) Sections(ctx context.Context, d digest.Digest, parts []transfer.S
 // library's own cut of it: then it would read the blob again for each request, up to the last part that is wanted.
 func (r *remoteSource) knowsRanges(ctx context.Context, d digest.Digest) bool {
 	r.probe.Do(func() {
-		ctx, _, stop := r.Watch(ctx)
-		defer stop()
-		streams, errs, err := r.sections(ctx, d, []transfer.Section{{Length: 1}})
+		watched := r.Watch(ctx)
+		defer watched.Stop()
+		streams, errs, err := r.sections(watched, d, []transfer.Section{{Length: 1}})
 		if err != nil {
 			return
 		}
@@ -40,10 +40,10 @@ func (r *remoteSource) knowsRanges(ctx context.Context, d digest.Digest) bool {
 		case s, ok := <-streams:
 			if ok {
 				r.ranges = reflect.TypeOf(s).Name() != "signalCloseReader"
-				stop()
+				watched.Stop()
 				_ = s.Close() // only read from
 			}
-		case <-ctx.Done():
+		case <-watched.Done():
 		}
 		drain(streams, errs)
 	})
@@ -103,20 +103,22 @@ type sections struct {
 	rest   transfer.Section   // of the one that is read
 	tries  int
 
-	body        io.ReadCloser
-	streams     chan io.ReadCloser
-	errs        chan error
-	watched     context.Context
-	alive, stop func()
+	body    io.ReadCloser
+	streams chan io.ReadCloser
+	errs    chan error
+	watched *registry.Watch // nil: nothing was asked for
 }
 
 func (s *sections) Read(p []byte) (int, error) {
 	for {
 		n, err := s.read(p)
-		if n > 0 || err == nil || err == io.EOF {
-			return n, err
+		if n > 0 || err == nil {
+			return n, nil // what else there is comes again
 		}
-		if err = registry.Classify(registry.Because(s.watched, err)); s.tries >= s.from.Retries || !s.from.Passing(err) || s.ctx.Err() != nil {
+		if err == io.EOF {
+			return 0, err
+		}
+		if err = registry.Classify(err); s.tries >= s.from.Retries || !s.from.Passing(err) || s.ctx.Err() != nil {
 			return 0, err
 		}
 		_ = s.Close() // only read from
@@ -145,24 +147,23 @@ func (s *sections) read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		s.alive()
+		s.watched.Wait()
 		select {
 		case body, ok := <-s.streams:
 			if !ok {
-				return 0, io.ErrUnexpectedEOF
+				return 0, registry.Because(s.watched, io.ErrUnexpectedEOF)
 			}
-			s.body, s.rest, s.asked = body, s.asked[0], s.asked[1:]
+			s.body, s.rest, s.asked = s.watched.Body(body), s.asked[0], s.asked[1:]
 		case err, ok := <-s.errs:
 			if !ok {
 				s.errs = nil // a stream may still come
 			} else {
-				return 0, err
+				return 0, registry.Because(s.watched, err)
 			}
 		case <-s.watched.Done():
 			return 0, context.Cause(s.watched)
 		}
 	}
-	s.alive()
 	n, err := s.body.Read(p[:min(uint64(len(p)), s.rest.Length)])
 	s.rest.Offset, s.rest.Length = s.rest.Offset+uint64(n), s.rest.Length-uint64(n)
 	if err == io.EOF {
@@ -171,28 +172,24 @@ func (s *sections) read(p []byte) (int, error) {
 			err = io.ErrUnexpectedEOF
 		}
 	}
-	return n, err
+	return n, registry.Because(s.watched, err)
 }
 
 // next asks for the next parts.
-func (s *sections) next() error {
+func (s *sections) next() (err error) {
 	_ = s.Close() // only read from
 	s.asked, s.left = s.left[:min(atOnce, len(s.left))], s.left[min(atOnce, len(s.left)):]
-	return s.from.Retry(s.ctx, func() (err error) {
-		s.watched, s.alive, s.stop = s.from.Watch(s.ctx)
-		if s.streams, s.errs, err = s.from.sections(s.watched, s.digest, s.asked); err != nil {
-			s.stop()
-		}
-		return registry.Because(s.watched, err)
-	})
+	s.watched = s.from.Watch(s.ctx)
+	s.streams, s.errs, err = s.from.sections(s.watched, s.digest, s.asked)
+	return registry.Because(s.watched, err)
 }
 
 // Close ends the request under way.
 func (s *sections) Close() error {
-	if s.stop == nil {
+	if s.watched == nil {
 		return nil
 	}
-	s.stop()
+	s.watched.Stop()
 	if s.body != nil {
 		_ = s.body.Close() // only read from
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync/atomic"
-	"time"
 
 	"github.com/containers/image/v5/types"
 	"github.com/opencontainers/go-digest"
@@ -72,9 +70,9 @@ func (d *Destination) Put(ctx context.Context, blob digest.Digest, size int64, r
 		r = v
 	}
 	at := d.Now()
-	watched, timer, stop := d.watch(ctx)
-	defer stop()
-	from := &lively{Reader: r, timer: timer, idle: d.Idle}
+	watched := d.Watch(ctx)
+	defer watched.Stop()
+	from := &sent{Reader: r, Watch: watched}
 	info, err := (*at).PutBlob(watched, from, types.BlobInfo{Digest: blob, Size: size}, d.Seen, false)
 	if failed := from.failed.Load(); err != nil && failed != nil && watched.Err() == nil {
 		return "", 0, *failed // and not the registry
@@ -105,24 +103,6 @@ func (d *Destination) PutManifest(ctx context.Context, instance digest.Digest, m
 		}
 		return to.PutManifest(ctx, manifest, nil)
 	})
-}
-
-// lively is a stream that is read on: the registry takes it. While it has nothing to give, nobody waits for the registry.
-type lively struct {
-	io.Reader
-	timer  *time.Timer
-	idle   time.Duration
-	failed atomic.Pointer[error] // of the stream; the connection may still read when the request has ended
-}
-
-func (l *lively) Read(p []byte) (int, error) {
-	l.timer.Stop()
-	defer l.timer.Reset(l.idle)
-	n, err := l.Reader.Read(p)
-	if err != nil && err != io.EOF {
-		l.failed.Store(&err)
-	}
-	return n, err
 }
 
 // sending is a failure while a blob was sent.

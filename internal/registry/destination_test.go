@@ -3,7 +3,7 @@ package registry_test
 import (
 	"errors"
 	"io"
-	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -22,25 +22,10 @@ import (
 
 // What a blob cannot be read for is no failure of the registry: it is what is returned, and nothing is sent again.
 func TestPutTellsWhoFailed(t *testing.T) {
-	s := &faults.Registry{}
-	server := httptest.NewServer(s)
-	defer server.Close()
-	ref, err := docker.ParseReference("//" + strings.TrimPrefix(server.URL, "http://") + "/app:1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sys := &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, SystemRegistriesConfPath: "/dev/null", RegistriesDirPath: "/nonexistent"}
-	to, err := registry.Create(t.Context(), ref, sys, registry.Patient(0, time.Millisecond, 0, slog.New(slog.DiscardHandler)), none.NoCache)
-	if err != nil {
-		t.Fatal(err)
-	}
+	to := create(t, &faults.Registry{}, impatient(time.Minute))
 	defer to.Close()
+	to.Retries = 3
 	data := digest.FromString("data")
-	to.Idle = 50 * time.Millisecond
-	if _, _, err := to.Put(t.Context(), digest.FromString("slow"), 4, slow{strings.NewReader("slow")}); err != nil {
-		t.Errorf("a blob that takes its time: %v", err)
-	}
-	to.Idle = time.Minute
 	for _, c := range []struct {
 		reads  error
 		digest digest.Digest
@@ -63,9 +48,19 @@ func TestPutTellsWhoFailed(t *testing.T) {
 	}
 }
 
-type slow struct{ io.Reader }
-
-func (s slow) Read(p []byte) (int, error) {
-	time.Sleep(150 * time.Millisecond)
-	return s.Reader.Read(p)
+// create begins to speak to a registry.
+func create(t *testing.T, h http.Handler, p registry.Patience) *registry.Destination {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	ref, err := docker.ParseReference("//" + strings.TrimPrefix(server.URL, "http://") + "/app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys := &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, SystemRegistriesConfPath: "/dev/null", RegistriesDirPath: "/nonexistent", AuthFilePath: t.TempDir() + "/auth.json"}
+	to, err := registry.Create(t.Context(), ref, sys, p, none.NoCache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
 }

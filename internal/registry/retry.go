@@ -65,9 +65,9 @@ func (p Patience) again(ctx context.Context, do func() error, passing func(error
 // Ask is Retry for something small: when nothing comes it has failed.
 func (p Patience) Ask(ctx context.Context, do func(context.Context) error) error {
 	return p.Retry(ctx, func() error {
-		ctx, _, stop := p.Watch(ctx)
-		defer stop()
-		return Because(ctx, do(ctx))
+		watched := p.Watch(ctx)
+		defer watched.Stop()
+		return Because(watched, do(watched))
 	})
 }
 
@@ -75,23 +75,32 @@ func (p Patience) Ask(ctx context.Context, do func(context.Context) error) error
 const grace = 50 * time.Millisecond
 
 // Open is Ask for what begins to speak to a registry. That may run a program, a credential helper, which knows of no context: when ctx
-// ends it is left behind.
+// ends it is left behind, and what it opens after that is closed.
 func Open[S any](ctx context.Context, p Patience, do func(context.Context) (S, error)) (at S, err error) {
-	err = p.Ask(ctx, func(ctx context.Context) error {
-		var fresh S
-		var err error
-		done := make(chan struct{})
-		go func() { fresh, err = do(ctx); close(done) }()
+	err = p.Ask(ctx, func(ctx context.Context) (err error) {
+		done, left := make(chan func()), make(chan struct{})
+		defer close(left)
+		go func() {
+			fresh, failed := do(ctx)
+			select {
+			case done <- func() { at, err = fresh, failed }:
+			case <-left:
+				if c, ok := any(fresh).(io.Closer); ok && failed == nil {
+					_ = c.Close() // nothing was said through it
+				}
+			}
+		}()
 		select {
-		case <-done:
+		case take := <-done:
+			take()
 		case <-ctx.Done():
 			select {
-			case <-done:
+			case take := <-done:
+				take()
 			case <-time.After(grace):
 				return ctx.Err()
 			}
 		}
-		at = fresh
 		return err
 	})
 	return at, err
@@ -116,25 +125,6 @@ func (p Patience) Wait(ctx context.Context, n int, why error) error {
 		return context.Cause(ctx)
 	}
 }
-
-// Watch returns a context that ends with class network when nothing has come for p.Idle since reset was called last, and with class auth
-// when a login would leave for a host that it is not for. It is for requests that come one after the other. stop ends it.
-func (p Patience) Watch(ctx context.Context) (watched context.Context, reset func(), stop func()) {
-	watched, timer, stop := p.watch(ctx)
-	return watched, func() { timer.Reset(p.Idle) }, stop
-}
-
-func (p Patience) watch(ctx context.Context) (watched context.Context, timer *time.Timer, stop func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	timer = time.AfterFunc(p.Idle, func() {
-		cancel(&kimg.Error{Class: kimg.ErrNetwork, Err: idle{p.Idle}})
-	})
-	return keepLogins(ctx, p.hosts, cancel), timer, func() { timer.Stop(); cancel(nil) }
-}
-
-type idle struct{ time.Duration }
-
-func (i idle) Error() string { return "nothing came for " + i.Duration.String() }
 
 // Passing tells whether a failure may be over when the same is tried again: a server in trouble, a connection that broke.
 func (p Patience) Passing(err error) bool {

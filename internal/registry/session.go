@@ -47,7 +47,7 @@ func (s *Session[S]) Judge(ctx context.Context, at *S, err error) error {
 	defer s.mu.Unlock()
 	switch {
 	case err == nil:
-		s.good = true
+		s.good = s.good || s.at == at
 	case !loggedOut(err):
 	case s.at != at: // somebody has renewed it
 		return renewed{err}

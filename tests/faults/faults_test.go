@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,9 +63,6 @@ func copyImage(t *testing.T, o image.Options, src, dst string) (image.Result, er
 	if o.Sys == nil {
 		o.Sys = system(t)
 	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = 300 * time.Millisecond
-	}
 	from, err := image.Parse(src)
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +73,7 @@ func copyImage(t *testing.T, o image.Options, src, dst string) (image.Result, er
 	}
 	c := image.New(o)
 	defer c.Close()
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer stop()
 	return c.Convert(ctx, from, to)
 }
@@ -85,6 +83,17 @@ type scenario struct {
 	name  string
 	fault Fault
 	want  kimg.Class
+}
+
+// options are those of a scenario. Where nothing comes nobody waits for long, and a busy machine may make what goes well look like that.
+func (c scenario) options() (o image.Options) {
+	if strings.Contains(c.name, "silent") || strings.Contains(c.name, "stalls") {
+		o.IdleTimeout = 200 * time.Millisecond
+		if c.want == "" {
+			o.Retries = 9
+		}
+	}
+	return o
 }
 
 func flip(data []byte) []byte {
@@ -127,6 +136,9 @@ var pulls = []scenario{
 	{"manifest of another type", Fault{Kind: "manifest", Do: Typed("text/html")}, kimg.ErrInvalid},
 	{"layer cut three times", Fault{Kind: "blob", After: 1, Times: 3, Do: Cut}, ""},
 	{"layer cut for ever", Fault{Kind: "blob", After: 1, Do: Cut}, kimg.ErrNetwork},
+	{"layer cut, then 503 twice", Fault{Kind: "blob", After: 1, Times: 3, Do: then(Cut, Status(503, ""))}, ""},
+	{"layer cut, then 503 for ever", Fault{Kind: "blob", After: 1, Do: then(Cut, Status(503, ""))}, kimg.ErrNetwork},
+	{"layer cut, then 404", Fault{Kind: "blob", After: 1, Do: then(Cut, Status(404, "BLOB_UNKNOWN"))}, kimg.ErrNotFound},
 	{"layer stalls once", Fault{Kind: "blob", After: 1, Times: 1, Do: Stall}, ""},
 	{"layer stalls for ever", Fault{Kind: "blob", After: 1, Do: Stall}, kimg.ErrNetwork},
 	{"config cut once", Fault{Kind: "blob", Times: 1, Do: Cut}, ""},
@@ -135,6 +147,14 @@ var pulls = []scenario{
 	{"layer short", Fault{Kind: "blob", After: 1, Do: Other(func(b []byte) []byte { return b[:len(b)-1] })}, kimg.ErrIntegrity},
 	{"layer long", Fault{Kind: "blob", After: 1, Do: Other(func(b []byte) []byte { return append(bytes.Clone(b), 0) })}, kimg.ErrIntegrity},
 	{"layer empty", Fault{Kind: "blob", After: 1, Do: Other(func([]byte) []byte { return nil })}, kimg.ErrIntegrity},
+}
+
+// then is one thing after the other, and the last for ever.
+func then(all ...func(http.ResponseWriter, *http.Request, []byte)) func(http.ResponseWriter, *http.Request, []byte) {
+	var n atomic.Int32
+	return func(w http.ResponseWriter, r *http.Request, data []byte) {
+		all[min(int(n.Add(1)), len(all))-1](w, r, data)
+	}
 }
 
 func busy(w http.ResponseWriter, r *http.Request, data []byte) {
@@ -150,7 +170,7 @@ func TestPullFaults(t *testing.T) {
 			s := full()
 			s.Fault = &c.fault
 			dir := t.TempDir()
-			r, err := copyImage(t, image.Options{}, "docker://"+serve(t, s)+"/app:1", "oci:"+dir+"/layout:a")
+			r, err := copyImage(t, c.options(), "docker://"+serve(t, s)+"/app:1", "oci:"+dir+"/layout:a")
 			ends(t, err, c.want)
 			if c.want == "" {
 				if r.NewDigest.String() != testimage.Digest(sample.Manifest) {
@@ -163,6 +183,22 @@ func TestPullFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a registry asks to wait for is not idle, however long it is: nothing is asked again.
+func TestRetryAfter(t *testing.T) {
+	var err error
+	for idle := 300 * time.Millisecond; idle < 30*time.Second; idle *= 5 { // a busy machine needs longer for everything
+		s := full()
+		s.Fault = &Fault{Kind: "manifest", Times: 1, Do: func(w http.ResponseWriter, r *http.Request, data []byte) {
+			w.Header().Set("Retry-After", fmt.Sprint(int(idle/time.Second)+1))
+			Status(429, "TOOMANYREQUESTS")(w, r, data)
+		}}
+		if _, err = copyImage(t, image.Options{Retries: -1, IdleTimeout: idle}, "docker://"+serve(t, s)+"/app:1", "dir:"+t.TempDir()+"/x"); err == nil {
+			return
+		}
+	}
+	t.Error(err)
 }
 
 // ends checks how a scenario ended.
@@ -213,7 +249,9 @@ func TestPushFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := &Registry{Fault: &c.fault}
-			_, err := copyImage(t, image.Options{AdditionalTags: []string{"2"}}, "oci:"+dir+":a", "docker://"+serve(t, s)+"/app:1")
+			o := c.options()
+			o.AdditionalTags = []string{"2"}
+			_, err := copyImage(t, o, "oci:"+dir+":a", "docker://"+serve(t, s)+"/app:1")
 			ends(t, err, c.want)
 			for _, tag := range []string{"1", "2"} {
 				if got := s.Manifest("app", tag); (got != nil) != (c.want == "") || got != nil && !bytes.Equal(got, sample.Manifest) {

@@ -178,7 +178,9 @@ func TestHostileReferrers(t *testing.T) {
 			sys := system(t)
 			sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
 			to := &Registry{}
-			_, err := copyImage(t, image.Options{Referrers: true, Sys: sys}, "docker://"+serve(t, s)+"/app:1", "docker://"+serve(t, to)+"/app:1")
+			o := c.options()
+			o.Referrers, o.Sys = true, sys
+			_, err := copyImage(t, o, "docker://"+serve(t, s)+"/app:1", "docker://"+serve(t, to)+"/app:1")
 			ends(t, err, c.want)
 			if c.want != "" && len(to.Names()) > 0 {
 				t.Errorf("%v is there", to.Names())
