@@ -57,7 +57,6 @@ func run(args []string, std streams) (code int) {
 		}
 	}()
 	ctx, sig := newSignals(context.Background())
-	defer sig.stop()
 	a.sig = sig
 	cmd, err := root.ExecuteContextC(ctx)
 	if cmd != nil {

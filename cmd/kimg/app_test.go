@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kimg/kimg"
@@ -108,6 +113,19 @@ type panics struct{}
 
 func (panics) Write([]byte) (int, error) { panic("no\nwriting") }
 
+// After an interrupt no program is started: its end would not be waited for, and what is mounted for it would stay.
+func TestInterruptedBeforeTheProgram(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ran")
+	a := &app{stdout: bufio.NewWriter(io.Discard), sig: &signals{}}
+	a.sig.first.Store(int32(syscall.SIGTERM))
+	if err := a.runChild(exec.Command("touch", file)); kimg.ClassOf(err) != kimg.ErrInterrupted {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("it ran: %v", err)
+	}
+}
+
 func TestWantsJSON(t *testing.T) {
 	for line, want := range map[string]bool{"--json x": true, "x --json": true, "x -- --json": false, "x": false, "x --json=true": true} {
 		if got := wantsJSON(strings.Fields(line)); got != want {
@@ -133,15 +151,17 @@ func TestTexts(t *testing.T) {
 			t.Errorf("%d: %s", n, got)
 		}
 	}
-	now := time.Now()
-	for d, want := range map[time.Duration]string{0: "now", time.Second: "1 second ago", 2 * time.Hour: "2 hours ago", 800 * 24 * time.Hour: "2 years ago", now.Sub(time.Unix(0, 0)): strconv.Itoa(int(now.Unix()/86400/365)) + " years ago"} {
-		if got := since(now.Add(-d)); got != want {
-			t.Errorf("%v: %s", d, got)
-		}
-	}
 	if got := since(time.Time{}); got != "unknown" {
 		t.Error(got)
 	}
+	synctest.Test(t, func(t *testing.T) { // where time stands still
+		now := time.Now()
+		for d, want := range map[time.Duration]string{0: "now", time.Second: "1 second ago", 2 * time.Hour: "2 hours ago", 800 * 24 * time.Hour: "2 years ago", now.Sub(time.Unix(0, 0)): strconv.Itoa(int(now.Unix()/86400/365)) + " years ago"} {
+			if got := since(now.Add(-d)); got != want {
+				t.Errorf("%v: %s", d, got)
+			}
+		}
+	})
 }
 
 func TestMoment(t *testing.T) {

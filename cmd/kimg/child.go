@@ -30,12 +30,12 @@ func (a *app) runChild(cmd *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	if err := cmd.Start(); err != nil {
-		return childNotRun(cmd.Args[0], err)
+	release, err := a.sig.start(cmd)
+	if err != nil {
+		return err
 	}
-	release := a.sig.pass(cmd.Process)
 	defer release()
-	err := cmd.Wait()
+	err = cmd.Wait()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return kimg.Wrap(cmd.Args[0], err)

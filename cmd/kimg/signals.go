@@ -3,12 +3,16 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kimg/kimg"
 )
 
 // grace is how long a command may take to undo its work after a signal. Waiting for a lock of the store cannot be
@@ -18,14 +22,16 @@ const grace = 1800 * time.Millisecond
 // signals turns SIGINT and SIGTERM into the cancellation of a context. A second signal, or one second too many,
 // ends the process at once.
 type signals struct {
-	cancel  context.CancelFunc
-	got     chan os.Signal
-	first   atomic.Int32 // number of the first signal, 0 for none
-	forward atomic.Pointer[os.Process]
-	muted   atomic.Bool
+	cancel context.CancelFunc
+	got    chan os.Signal
+	first  atomic.Int32 // number of the first signal, 0 for none
+	muted  atomic.Bool
+
+	mu    sync.Mutex  // held while a signal is dealt with, and while a program starts
+	child *os.Process // the program that gets them
 }
 
-// newSignals starts watching. The caller calls stop.
+// newSignals starts watching, until the process ends: given back, a signal that comes late would be its end.
 func newSignals(parent context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancel(parent)
 	s := &signals{cancel: cancel, got: make(chan os.Signal, 4)}
@@ -37,19 +43,23 @@ func newSignals(parent context.Context) (context.Context, *signals) {
 func (s *signals) watch() {
 	for sig := range s.got {
 		number, _ := sig.(syscall.Signal)
-		if child := s.forward.Load(); child != nil {
-			// The program that kimg runs decides; a terminal has sent it the interrupt already.
-			if number != syscall.SIGINT || !terminal(os.Stdin) {
-				_ = child.Signal(number)
-			}
-			continue
+		s.take(number)
+	}
+}
+
+func (s *signals) take(number syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.child != nil:
+		// The program that kimg runs decides; a terminal has sent it the interrupt already.
+		if number != syscall.SIGINT || !terminal(os.Stdin) {
+			_ = s.child.Signal(number)
 		}
-		if s.muted.Load() || number != syscall.SIGINT && number != syscall.SIGTERM {
-			continue
-		}
-		if !s.first.CompareAndSwap(0, int32(number)) {
-			os.Exit(s.exitCode())
-		}
+	case s.muted.Load() || number != syscall.SIGINT && number != syscall.SIGTERM:
+	case !s.first.CompareAndSwap(0, int32(number)):
+		os.Exit(s.exitCode())
+	default:
 		s.cancel()
 		time.AfterFunc(grace, func() { os.Exit(s.exitCode()) })
 	}
@@ -66,19 +76,24 @@ func (s *signals) exitCode() int {
 	return 0
 }
 
-// stop gives the signals back and releases the context.
-func (s *signals) stop() {
-	signal.Stop(s.got)
-	close(s.got)
-	s.cancel()
-}
-
-// pass hands signals on to a child instead of cancelling, until the returned function is called. Signals that would
-// end this process without a chance to unmount go to the child as well.
-func (s *signals) pass(child *os.Process) (release func()) {
-	s.forward.Store(child)
+// start starts a program and hands signals on to it instead of cancelling, until the returned function is called. Signals that would
+// end this process without a chance to unmount go to the program as well. After an interrupt nothing is started.
+func (s *signals) start(cmd *exec.Cmd) (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first.Load() != 0 {
+		return nil, kimg.Wrap(cmd.Args[0], context.Canceled)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, childNotRun(cmd.Args[0], err)
+	}
+	s.child = cmd.Process
 	signal.Notify(s.got, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	return func() { s.forward.Store(nil) }
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.child = nil
+	}, nil
 }
 
 // mute leaves signals to whoever else watches them, until the process ends.
