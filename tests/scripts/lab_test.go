@@ -74,12 +74,18 @@ func newLabIn(t testing.TB, dir string) *lab {
 	for _, sub := range []string{"tmp", "work", "home", "xdg"} {
 		check(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
 	}
-	conf := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", l.root(), l.runRoot())
-	check(t, os.WriteFile(filepath.Join(dir, "storage.conf"), []byte(conf), 0o644))
+	check(t, os.MkdirAll(filepath.Join(dir, "home/.config/containers"), 0o700))
+	for name, text := range map[string]string{
+		"storage.conf":                        fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", l.root(), l.runRoot()),
+		"registries.conf":                     "", // whatever the machine's say
+		"home/.config/containers/policy.json": `{"default":[{"type":"insecureAcceptAnything"}]}`,
+	} {
+		check(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
 	l.env = []string{
 		"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH"), "HOME=" + filepath.Join(dir, "home"),
 		"XDG_RUNTIME_DIR=" + filepath.Join(dir, "xdg"), "TMPDIR=" + filepath.Join(dir, "tmp"), "LANG=C.UTF-8",
-		"CONTAINERS_STORAGE_CONF=" + filepath.Join(dir, "storage.conf"), "STORE=" + dir, "USER=" + os.Getenv("USER"),
+		"CONTAINERS_STORAGE_CONF=" + filepath.Join(dir, "storage.conf"), "CONTAINERS_REGISTRIES_CONF=" + filepath.Join(dir, "registries.conf"), "STORE=" + dir, "USER=" + os.Getenv("USER"),
 	}
 	return l
 }
