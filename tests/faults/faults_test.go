@@ -288,6 +288,22 @@ func TestNothingTwice(t *testing.T) {
 	}
 }
 
+// A registry that mounts nothing is read and written at the same time, more than fits between the two.
+func TestThroughOneRegistry(t *testing.T) {
+	s := &Registry{NoMount: true}
+	artifact(s, "chart")
+	blob := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	s.PutBlob("app", blob)
+	manifest := bytes.Replace(s.Manifest("app", "1"), fmt.Appendf(nil, `"digest":%q,"size":%d`, Digest(artifactBlobs[1]), len(artifactBlobs[1])), fmt.Appendf(nil, `"digest":%q,"size":%d`, Digest(blob), len(blob)), 1)
+	s.PutManifest("app", "1", manifest, sample.ManifestType)
+	host := "docker://" + serve(t, s)
+	_, err := copyImage(t, image.Options{Retries: -1, IdleTimeout: 10 * time.Second}, host+"/app:1", host+"/other:1")
+	ends(t, err, "")
+	if !bytes.Equal(s.blobs["other@"+Digest(blob)], blob) {
+		t.Error("another blob")
+	}
+}
+
 // The signatures of a directory go where registries.d says, and those of a registry from there.
 func TestSignatures(t *testing.T) {
 	dir := t.TempDir()

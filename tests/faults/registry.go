@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,8 +154,12 @@ func (s *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f != nil:
 		f.Do(w, r, data)
 	case !s.allowed(w, r, q.Kind):
-	default:
-		s.answer(w, r, q.Kind, repo, name, body)
+	default: // nothing is sent under the lock: who reads slowly would hold up everybody, and himself
+		answer := httptest.NewRecorder()
+		s.answer(answer, r, q.Kind, repo, name, body)
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes())
 	}
 }
 
