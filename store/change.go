@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/containers/storage"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/internal/cleanup"
@@ -23,7 +24,8 @@ type Tx struct {
 	there  []*StagedLayer  // layers that the store had
 	room   *budget         // of foreign layers; nil: none was staged
 	undo   cleanup.Stack
-	unlock []func() // at the very end
+	locked map[digest.Digest]func() // gives back what is locked to the very end
+	lists  []listPut
 	intent *intent
 	final  bool // a step that cannot be taken back is done: from now on only forward
 }
@@ -93,6 +95,9 @@ func (tx *Tx) run(ctx context.Context, op string, stage func(ctx context.Context
 	}
 	if err := failpoint.Here("change.synced"); err != nil {
 		return err
+	}
+	if err := tx.holdLists(ctx); err != nil {
+		return wrap(op, err)
 	}
 	if err := tx.begin(op); err != nil {
 		return wrap(op, err)
@@ -197,7 +202,7 @@ func (tx *Tx) discard(ctx context.Context) {
 	for _, out := range tx.outs {
 		tx.clean(ctx, out)
 	}
-	for _, unlock := range slices.Backward(tx.unlock) {
+	for _, unlock := range tx.locked {
 		unlock()
 	}
 }
@@ -213,8 +218,11 @@ func (tx *Tx) Record(name string, fn func(ctx context.Context) error) {
 
 // PutImage registers an image record; see [Store.PutImage] for what it does.
 func (tx *Tx) PutImage(rec ImageRecord) {
-	p := &imagePut{s: tx.s, rec: rec}
-	tx.steps = append(tx.steps, step{what: "image " + rec.ID(), intent: p.intentStep, do: func(ctx context.Context) error {
+	tx.put(&imagePut{s: tx.s, rec: rec})
+}
+
+func (tx *Tx) put(p *imagePut) {
+	tx.steps = append(tx.steps, step{what: "image " + p.rec.ID(), intent: p.intentStep, do: func(ctx context.Context) error {
 		tx.undo.Add(p.undo)
 		return p.do(ctx)
 	}})

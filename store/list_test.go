@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -71,6 +74,41 @@ var (
 	armV6 = ispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}
 	armV7 = ispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
 )
+
+// TestListsSideBySide: two changes with the same lists in another order do not wait for each other, and one that has a list twice not for itself.
+func TestListsSideBySide(t *testing.T) {
+	ts := newStore(t)
+	one, two := ts.indexed(t, amd64), ts.indexed(t, armV6)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var all, half sync.WaitGroup
+	half.Add(2)
+	for _, order := range [][]indexed{{one, two, one}, {two, one, two}} {
+		all.Go(func() {
+			err := ts.Change(ctx, "test", func(ctx context.Context, tx *store.Tx) error {
+				err := tx.PutList(ctx, order[0].record(1, true))
+				half.Done()
+				half.Wait()
+				return errors.Join(err, tx.PutList(ctx, order[1].record(1, true)), tx.PutList(ctx, order[2].record(1, true, "named")))
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for _, x := range []indexed{one, two} {
+		list, err := ts.Record(t.Context(), digest.FromBytes(x.index).Encoded())
+		must(t, err)
+		if l, err := list.List(t.Context()); err != nil || len(l.Entries) != 2 || len(l.Entries[0].Missing) > 0 || len(l.Entries[1].Missing) > 0 {
+			t.Errorf("%+v, %v", l, err)
+		}
+	}
+	if problems, err := ts.Check(t.Context()); err != nil || len(problems) > 0 {
+		t.Errorf("%+v, %v", problems, err)
+	}
+	checkNothingStaged(t, ts)
+}
 
 // TestPutList keeps an index byte for byte, its attestation as data (X18), and finds what is there of it (X7, X10).
 func TestPutList(t *testing.T) {

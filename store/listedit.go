@@ -141,11 +141,17 @@ func (tx *Tx) lockList(ctx context.Context, e ListEdit) (*Image, error) {
 // listLock names the lock that podman and buildah take for changing a list, too.
 func listLock(id string) digest.Digest { return digest.NewDigestFromEncoded(digest.Canonical, id) }
 
-// lock takes a lock that is given back when the change has ended, taken back or not.
+// lock takes a lock, unless the change has it, that is given back when the change has ended, taken back or not.
 func (tx *Tx) lock(ctx context.Context, d digest.Digest) error {
+	if tx.locked[d] != nil {
+		return nil
+	}
 	unlock, err := tx.s.lockDigest(ctx, d)
 	if err == nil {
-		tx.unlock = append(tx.unlock, unlock)
+		if tx.locked == nil {
+			tx.locked = map[digest.Digest]func(){}
+		}
+		tx.locked[d] = unlock
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -45,72 +46,94 @@ type listData struct {
 
 // PutList registers the record of a manifest list; see [Store.PutList]. Its instances are images of the store, or are
 // registered before it.
-func (tx *Tx) PutList(ctx context.Context, rec ListRecord) error {
-	_, err := tx.putList(ctx, rec)
+func (tx *Tx) PutList(_ context.Context, rec ListRecord) error {
+	_, err := tx.putList(rec)
 	return err
 }
 
-// putList holds the list as whoever changes it does.
-func (tx *Tx) putList(ctx context.Context, rec ListRecord) (id string, err error) {
-	err = tx.lock(ctx, digest.FromBytes(rec.Index))
+// listPut is a list that a change puts.
+type listPut struct {
+	*imagePut
+	index     digest.Digest
+	instances map[digest.Digest]string
+	step      int // of the change
+}
+
+// putList registers a list, whose record [Tx.holdLists] completes.
+func (tx *Tx) putList(rec ListRecord) (*imagePut, error) {
+	v, err := convert.ParseIndex(rec.Index)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	put, err := tx.s.listRecord(ctx, rec)
+	documents, err := listDocuments(v, rec.Data)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	tx.PutImage(put)
-	return put.ID(), nil
+	for d, image := range rec.Instances {
+		if !slices.ContainsFunc(v.Manifests, func(m ispec.Descriptor) bool { return m.Digest == d }) || !isHexID(image) {
+			return nil, kimg.Errorf(kimg.ErrInvalid, kimg.Quote(d.String()), "not an instance of the index")
+		}
+	}
+	p := &imagePut{s: tx.s, rec: ImageRecord{
+		Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, Signatures: rec.Signatures, About: rec.About, list: &listData{Documents: documents},
+	}}
+	tx.lists = append(tx.lists, listPut{p, digest.FromBytes(rec.Index), rec.Instances, len(tx.steps)})
+	tx.put(p)
+	return p, nil
+}
+
+// holdLists holds the lists that the change puts, as whoever changes one does, and looks what the store has of them. It does so
+// when everything is staged and for all in one order: two changes that each held a list the other wants would wait for ever.
+func (tx *Tx) holdLists(ctx context.Context) error {
+	for _, l := range slices.SortedFunc(slices.Values(tx.lists), func(a, b listPut) int { return cmp.Compare(a.index, b.index) }) {
+		if err := tx.lock(ctx, l.index); err != nil {
+			return err
+		}
+	}
+	for _, l := range tx.lists {
+		if err := l.complete(ctx); err != nil {
+			return err
+		}
+		tx.steps[l.step].what = "image " + l.rec.ID()
+	}
+	return nil
+}
+
+// complete adds what the store knows to the record.
+func (l listPut) complete(ctx context.Context) error {
+	id, old, err := l.s.listID(l.index)
+	if err != nil {
+		return err
+	}
+	all := map[digest.Digest]string{"": id}
+	if old != nil {
+		known, err := l.s.image(old).instances(ctx)
+		if err != nil {
+			return err
+		}
+		maps.Copy(all, known)
+	}
+	for d, image := range l.instances {
+		all[d] = l.s.reference(image)
+	}
+	l.rec.list.ID = id
+	l.rec.list.Documents[instancesKey], err = strict.Marshal(all)
+	return err
 }
 
 // PutList records an image index as it is, byte for byte, in the form of podman's manifest lists. Names move from the
 // images that had them. When the store has the list already, names, instances and data are added to it. Class integrity for
 // data of another digest, invalid for an instance that the index does not name.
 func (s *Store) PutList(ctx context.Context, rec ListRecord) (*Image, error) {
-	var id string
-	err := s.Change(ctx, "put list", func(ctx context.Context, tx *Tx) (err error) {
-		id, err = tx.putList(ctx, rec)
+	var p *imagePut
+	err := s.Change(ctx, "put list", func(_ context.Context, tx *Tx) (err error) {
+		p, err = tx.putList(rec)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return s.reread(id)
-}
-
-func (s *Store) listRecord(ctx context.Context, rec ListRecord) (ImageRecord, error) {
-	v, err := convert.ParseIndex(rec.Index)
-	if err != nil {
-		return ImageRecord{}, err
-	}
-	d := digest.FromBytes(rec.Index)
-	id, old, err := s.listID(d)
-	if err != nil {
-		return ImageRecord{}, err
-	}
-	documents, err := listDocuments(v, rec.Data)
-	if err != nil {
-		return ImageRecord{}, err
-	}
-	instances := map[digest.Digest]string{"": id}
-	if old != nil {
-		known, err := s.image(old).instances(ctx)
-		if err != nil {
-			return ImageRecord{}, err
-		}
-		maps.Copy(instances, known)
-	}
-	for d, image := range rec.Instances {
-		if !slices.ContainsFunc(v.Manifests, func(m ispec.Descriptor) bool { return m.Digest == d }) || !isHexID(image) {
-			return ImageRecord{}, kimg.Errorf(kimg.ErrInvalid, kimg.Quote(d.String()), "not an instance of the index")
-		}
-		instances[d] = s.reference(image)
-	}
-	if documents[instancesKey], err = strict.Marshal(instances); err != nil {
-		return ImageRecord{}, err
-	}
-	return ImageRecord{Manifest: rec.Index, ManifestType: v.MediaType, Names: rec.Names, Signatures: rec.Signatures, About: rec.About, list: &listData{ID: id, Documents: documents}}, nil
+	return s.reread(p.rec.ID())
 }
 
 // listDocuments checks what a list keeps besides images.
