@@ -4,9 +4,6 @@ package interop
 
 import (
 	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -161,19 +158,8 @@ const sleeper = "package main\n\nimport \"time\"\n\nfunc main() { time.Sleep(tim
 func TestPodmanContainers(t *testing.T) {
 	testenv.Root(t) // runc in a namespace needs more than these machines give
 	testenv.Need(t, "podman", "runc", "buildah", "skopeo", "go")
-	dir := lab.TempDir(t)
-	source := filepath.Join(dir, "main.go")
-	if err := os.WriteFile(source, []byte(sleeper), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	tree := filepath.Join(dir, "tree")
-	build := exec.Command("go", "build", "-o", filepath.Join(tree, "sleeper"), source)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	s := lab.NewStore(t, "")
-	s.Kimg("import", tree, "localhost/tree")
+	s.Kimg("import", program(t, "sleeper", sleeper), "localhost/tree")
 	s.Kimg("from", "--name", "base", "localhost/tree")
 	s.Kimg("config", "--entrypoint", `["/sleeper"]`, "--cmd", `["a","b"]`, "--env", "A=1", "--env", "B=1", "--label", "l=1", "--workingdir", "/", "--annotation", "an=i", "base")
 	s.Kimg("commit", "base", "localhost/base")

@@ -107,7 +107,7 @@ func TestReadOnlyRootRegistry(t *testing.T) {
 	const script = inCell + `ip link set lo up
 docker-registry serve "$CONF" >/dev/null &
 trap "kill $!; wait" EXIT
-until (exec 3<>/dev/tcp/127.0.0.1/5000) 2>/dev/null; do sleep .02; done
+until (exec 3<>/dev/tcp/127.0.0.1/5000) 2>/dev/null; do kill -0 $!; sleep .02; done
 at=docker://127.0.0.1:5000/app:1
 cell copy --quiet --tls-verify=false oci:/oci:t $at
 cell copy --quiet --src-tls-verify=false $at oci:/out/layout:t

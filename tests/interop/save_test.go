@@ -108,20 +108,30 @@ func dockerd(t *testing.T) func(args ...string) string {
 	if err := daemon.Start(); err != nil {
 		t.Fatal(err)
 	}
+	gone := make(chan struct{})
+	go func() { _ = daemon.Wait(); close(gone) }()
 	t.Cleanup(func() { // it ends its containerd itself, unless it is killed
-		if err := daemon.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Error(err)
+		_ = daemon.Process.Signal(syscall.SIGTERM) // it may have ended
+		select {
+		case <-gone:
+		case <-time.After(time.Minute):
+			t.Error("dockerd does not end")
+			_ = daemon.Process.Kill()
+			<-gone
 		}
-		_ = daemon.Wait()
 		lab.Run(t, nil, "umount", "-q", "-R", dir+"/data/overlay2", dir+"/exec")
 	})
-	for range 300 {
+	for end, running := time.Now().Add(3*time.Minute), true; running && time.Now().Before(end); {
 		if lab.Run(t, nil, "/usr/bin/docker", "--host", socket, "version").Code == 0 {
 			return func(args ...string) string {
 				return lab.Must(t, nil, append([]string{"/usr/bin/docker", "--host", socket}, args...)...)
 			}
 		}
-		time.Sleep(100 * time.Millisecond)
+		select {
+		case <-gone:
+			running = false
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 	text, _ := os.ReadFile(log.Name())
 	t.Fatalf("dockerd does not answer\n%s", text)

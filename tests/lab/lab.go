@@ -88,6 +88,7 @@ func Run(t testing.TB, env []string, argv ...string) Result {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Dir = "/"
+	cmd.WaitDelay = time.Minute // what it left behind may have its output
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()

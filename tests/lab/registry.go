@@ -62,7 +62,7 @@ func serveRegistry(dir string, settings []string) (addr string, stop func(), err
 	if slices.ContainsFunc(settings, func(s string) bool { return strings.HasPrefix(s, "REGISTRY_HTTP_TLS_") }) {
 		scheme = "https://"
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	if err := cmd.Start(); err != nil {
 		return "", nil, err
 	}
