@@ -181,6 +181,9 @@ func (f *fitting) document(source, config []byte) ([]byte, error) {
 		}
 		f.m.Config.Digest, f.m.Config.Size, f.m.Config.Data, f.m.Config.URLs = d, int64(len(config)), nil, nil
 	}
+	if f.from != f.to { // other readers, who may know sha256 only
+		f.m.Config.Digest = digest.FromBytes(config)
+	}
 	after, err := encodeManifest(f.m, f.to)
 	if err != nil || f.from != f.to {
 		return after, err

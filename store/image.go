@@ -105,7 +105,11 @@ func (i *Image) manifestUnder(ctx context.Context, key string) ([]byte, string, 
 	if err != nil {
 		return nil, "", kimg.Errorf(kimg.ErrInvalid, i.label(), "manifest: %w", err)
 	}
-	if want, ok := i.rec.BigDataDigests[key]; ok && want != got {
+	want, ok := i.rec.BigDataDigests[key]
+	if d := namedBy(key); d != "" {
+		want, got = d, d.Algorithm().FromBytes(data)
+	}
+	if ok && want != got {
 		return nil, "", kimg.Errorf(kimg.ErrIntegrity, i.label(), "the manifest has digest %s, the record says %s", got, want)
 	}
 	return data, manifest.GuessMIMEType(data), nil

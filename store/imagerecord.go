@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,7 +23,7 @@ type ImageRecord struct {
 	Signatures   map[digest.Digest][][]byte // of manifests, in the form of the files of a dir: directory; those that others have stay
 
 	About []byte                   // an OCI index of manifests about the image, if there are any; it takes the place of another
-	Data  map[digest.Digest][]byte // those manifests, and what they name
+	Data  map[digest.Digest][]byte // those manifests, and what they name; the image's own manifest by a digest that is not of sha256
 
 	list *listData // the record is a manifest list: there is no configuration
 }
@@ -43,12 +45,25 @@ func (r ImageRecord) documents() map[string][]byte {
 		documents[digest.FromBytes(r.Config).String()] = r.Config
 	}
 	for d, data := range r.Data {
-		documents[d.String()] = data
+		key := d.String()
+		if bytes.Equal(data, r.Manifest) {
+			key = manifestKey(d)
+		}
+		documents[key] = data
 	}
 	if r.About != nil {
 		documents[aboutKey] = r.About
 	}
 	return documents
+}
+
+// namedBy is the digest in the key of a manifest, by which the store finds it, unless that is of sha256; else empty.
+func namedBy(key string) digest.Digest {
+	d := digest.Digest(strings.TrimPrefix(key, manifestKey("")))
+	if d.Validate() != nil || d.Algorithm() == digest.Canonical || manifestKey(d) != key {
+		return ""
+	}
+	return d
 }
 
 // edited tells whether the record is a list that is changed in its place: it keeps nothing but its newest index.

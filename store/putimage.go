@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -170,7 +171,7 @@ func (p *imagePut) create() error {
 	o.Metadata = metadata
 	for _, documents := range []map[string][]byte{p.rec.documents(), signatures} {
 		for key, data := range documents {
-			o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: key, Data: data, Digest: digest.FromBytes(data)})
+			o.BigData = append(o.BigData, storage.ImageBigDataOption{Key: key, Data: data, Digest: cmp.Or(namedBy(key), digest.FromBytes(data))})
 		}
 	}
 	slices.SortFunc(o.BigData, func(a, b storage.ImageBigDataOption) int { return strings.Compare(a.Key, b.Key) })
@@ -195,7 +196,12 @@ func (p *imagePut) amend() error {
 		return err
 	}
 	set := func(key string, data []byte) error {
-		return p.s.st.SetImageBigData(id, key, data, manifest.Digest)
+		return p.s.st.SetImageBigData(id, key, data, func(data []byte) (digest.Digest, error) {
+			if d := namedBy(key); d != "" {
+				return d, nil
+			}
+			return manifest.Digest(data)
+		})
 	}
 	current, ok := old.BigDataDigests[storage.ImageDigestBigDataKey]
 	if p.rec.edited() && current != p.rec.list.Was && current != md {

@@ -95,7 +95,7 @@ func (b *bundle) docker(ctx context.Context, r Result) (*archive.DockerImage, er
 		}
 		r = one
 	}
-	if r.ConfigDigest == "" {
+	if r.ConfigDigest == "" || r.ConfigDigest.Algorithm() != digest.Canonical { // what manifest.json names is an ID
 		return nil, nil
 	}
 	config, err := b.document(ctx, r.ConfigDigest)

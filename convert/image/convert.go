@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"runtime"
 	"slices"
@@ -68,10 +69,9 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		if want == nil {
 			return j.index(ctx, manifest)
 		}
-		if manifest, err = j.choose(ctx, manifest, want); err != nil {
+		if manifest, chosen, err = j.choose(ctx, manifest, want); err != nil {
 			return Result{}, err
 		}
-		chosen = digest.FromBytes(manifest)
 	}
 	var lost convert.Report
 	if j.signed, lost, err = j.signatures(ctx, chosen); err != nil {
@@ -194,23 +194,22 @@ func (j *job) image(ctx context.Context, p *picture) (written, error) {
 		}
 	}
 	if out.Config != nil {
-		return out, j.putBytes(ctx, out.Config)
+		return out, j.putBytes(ctx, out.ConfigDigest, out.Config)
 	}
 	s, err := convert.ParseSchema1(out.Manifest)
 	if err == nil && len(s.Empty) > 0 {
 		blob, _ := convert.EmptyLayer()
-		err = j.putBytes(ctx, blob)
+		err = j.putBytes(ctx, digest.FromBytes(blob), blob)
 	}
 	return out, err
 }
 
 // putBytes stages a small blob.
-func (j *job) putBytes(ctx context.Context, data []byte) error {
-	id := identity{digest.FromBytes(data), int64(len(data))}
-	if there, err := j.to.Has(ctx, id.digest, id.size); err != nil || there {
+func (j *job) putBytes(ctx context.Context, d digest.Digest, data []byte) error {
+	if there, err := j.to.Has(ctx, d, int64(len(data))); err != nil || there {
 		return err
 	}
-	_, _, err := j.to.Put(ctx, id.digest, id.size, newReader(data))
+	_, _, err := j.to.Put(ctx, d, int64(len(data)), newReader(data))
 	return err
 }
 
@@ -240,8 +239,14 @@ func (j *job) document(p *picture, to convert.Format, all []moved) (written, err
 	if out.NewDigest, err = convert.ManifestDigest(doc.Manifest); err != nil {
 		return out, err
 	}
+	if bytes.Equal(doc.Manifest, p.Manifest) {
+		out.NewDigest = p.digest
+	}
 	if doc.Config != nil {
 		out.ConfigDigest = digest.FromBytes(doc.Config)
+		if to == p.Format && p.conf.Algorithm().FromBytes(doc.Config) == p.conf {
+			out.ConfigDigest = p.conf
+		}
 	}
 	for i, m := range all {
 		if p.Format == convert.DockerV2S1 && o.EmptyLayers == convert.EmptyContent && m.empty {
@@ -300,14 +305,13 @@ func (j *job) named(p *picture, o convert.Options) convert.Options {
 	return o
 }
 
-// choose returns the manifest of the image of an index for the platform that was asked for.
-func (j *job) choose(ctx context.Context, index []byte, want *ispec.Platform) ([]byte, error) {
+// choose returns the manifest of the image of an index for the platform that was asked for, and its digest there.
+func (j *job) choose(ctx context.Context, index []byte, want *ispec.Platform) (manifest []byte, _ digest.Digest, err error) {
 	v, err := convert.ParseIndex(index)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	d, ok := v.For(*want)
-	var manifest []byte
 	if ok {
 		manifest, err = j.instance(ctx, d)
 	}
@@ -319,7 +323,7 @@ func (j *job) choose(ctx context.Context, index []byte, want *ispec.Platform) ([
 	if err == nil && !ok {
 		err = kimg.Errorf(kimg.ErrNotFound, "", "the index has no image for %s", platformText(want))
 	}
-	return manifest, err
+	return manifest, d.Digest, err
 }
 
 // instance reads the manifest of one image of an index, when the policy accepts it.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kimg/kimg"
 	"github.com/kimg/kimg/convert"
+	"github.com/kimg/kimg/internal/registry"
 	"github.com/kimg/kimg/internal/strict"
 )
 
@@ -34,6 +35,12 @@ func (j *job) index(ctx context.Context, data []byte) (Result, error) {
 			return Result{}, kimg.Errorf(kimg.ErrUnsupported, "", "the digest would change: an index of format %s becomes one of %s", v.Format, to)
 		}
 		j.at.formats = []convert.Format{to} // every image becomes what the index becomes
+	} else if j.to == nil && j.dst.Transport().Name() == transportDocker && j.o.Compression == "" {
+		for i, d := range v.Manifests {
+			if err := registry.Sendable(d.Digest); err != nil {
+				return Result{}, kimg.Wrap(fmt.Sprintf("manifests[%d]", i), err)
+			}
+		}
 	}
 	r := Result{From: v.Format, To: to, OldDigest: digest.FromBytes(data)}
 	err = j.write(ctx, &r, func() ([]byte, string, error) {
@@ -90,7 +97,7 @@ func (j *job) instanceImage(ctx context.Context, d ispec.Descriptor) (Result, is
 	if err != nil {
 		return Result{}, ispec.Descriptor{}, err
 	}
-	p, err := j.readAny(ctx, j.from, manifest)
+	p, err := j.readNamed(ctx, j.from, manifest, d.Digest.Algorithm())
 	if err != nil {
 		return Result{}, ispec.Descriptor{}, err
 	}
@@ -126,7 +133,7 @@ func (j *job) putManifest(ctx context.Context, d digest.Digest, manifest []byte)
 	if to, ok := j.to.(indexDestination); ok {
 		return to.PutManifest(ctx, d, manifest)
 	}
-	return j.putBytes(ctx, manifest)
+	return j.putBytes(ctx, d, manifest)
 }
 
 // others takes along what an index has besides images: attestations and other artifacts, as they are.

@@ -105,11 +105,11 @@ func (j *job) asItIs(ctx context.Context, p *picture) (written, error) {
 	}
 	err := j.parallel(ctx, len(blobs), func(ctx context.Context, i int) error { return j.carry(ctx, blobs[i]) })
 	if remote, ok := j.to.(*remoteDestination); ok && p.Config != nil {
-		remote.near(j.src, digest.FromBytes(p.Config))
+		remote.near(j.src, p.conf)
 	}
 	if err == nil && p.Config != nil {
-		out.ConfigDigest = digest.FromBytes(p.Config)
-		err = j.putBytes(ctx, p.Config)
+		out.ConfigDigest = p.conf
+		err = j.putBytes(ctx, p.conf, p.Config)
 	}
 	return out, err
 }

@@ -207,10 +207,9 @@ func (l *loader) read(ctx context.Context, n int, one *arriving) error {
 	if isIndex(manifest) {
 		if p := l.Converter.o.Platform; p == nil {
 			return l.readIndex(ctx, j, manifest, one)
-		} else if manifest, err = j.choose(ctx, manifest, p); err != nil {
+		} else if manifest, chosen, err = j.choose(ctx, manifest, p); err != nil {
 			return err
 		}
-		chosen = digest.FromBytes(manifest)
 	}
 	img, err := transfer.Read(ctx, src, manifest)
 	if err == nil && img.Format != convert.DockerV2S1 {

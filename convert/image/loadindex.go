@@ -125,6 +125,9 @@ func (l *loader) readEntry(ctx context.Context, j *job, d ispec.Descriptor, data
 	}
 	if convert.IsImage(d) && host(d.Platform) {
 		img, err := transfer.Read(ctx, gated{j}, manifest)
+		if err == nil {
+			img.Digest = d.Digest
+		}
 		if err == nil && d.Platform != nil && img.Platform.Architecture != "" && convert.PlatformRank(*d.Platform, img.Platform) < 0 {
 			l.Converter.o.Logger.WarnContext(ctx, "the image is not what its index says", "manifest", d.Digest, "index", platformText(d.Platform), "config", platformText(&img.Platform))
 		}

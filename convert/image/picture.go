@@ -19,7 +19,8 @@ import (
 // only stay as it is: its layers, the first of which is its configuration.
 type picture struct {
 	convert.Document
-	digest  digest.Digest // of the manifest
+	digest  digest.Digest // of the manifest, as an index names it
+	conf    digest.Digest // of the configuration, as the manifest names it
 	schema1 convert.Schema1
 	said    []convert.Layer // the layers as the source has them, base first
 	blobs   []blob          // one for each
@@ -49,12 +50,17 @@ func (c *Converter) readPicture(ctx context.Context, src Source, manifest []byte
 
 // readAny is readPicture of what need not be an image.
 func (c *Converter) readAny(ctx context.Context, src Source, manifest []byte) (picture, error) {
+	return c.readNamed(ctx, src, manifest, digest.Canonical)
+}
+
+// readNamed is readAny of what an index names by a digest of an algorithm.
+func (c *Converter) readNamed(ctx context.Context, src Source, manifest []byte, by digest.Algorithm) (picture, error) {
 	var p picture
 	var err error
 	if p.Format, err = convert.Detect(manifest, ""); err != nil {
 		return p, err
 	}
-	p.Manifest, p.digest = manifest, digest.FromBytes(manifest)
+	p.Manifest, p.digest = manifest, by.FromBytes(manifest)
 	if p.Format == convert.DockerV2S1 {
 		err = c.readSchema1(&p)
 	} else {
@@ -99,7 +105,7 @@ func (p *picture) readSchema2(ctx context.Context, src Source) error {
 	if err != nil {
 		return err
 	}
-	p.said = v.Layers
+	p.said, p.conf = v.Layers, v.Config.Digest
 	if p.Config, err = transfer.Document(ctx, src, v.Config, strict.MaxDocument); err != nil {
 		return kimg.Wrap("config", err)
 	}

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"io"
+	"maps"
 
 	"github.com/opencontainers/go-digest"
 
@@ -78,7 +79,8 @@ func (j *job) pull(ctx context.Context, manifest []byte) (Result, error) {
 			return err
 		}
 		rec.Names, done = names, layers
-		rec.About, rec.Data = kept, data
+		rec.About = kept
+		maps.Copy(rec.Data, data)
 		if j.signed != nil {
 			rec.Signatures = map[digest.Digest][][]byte{img.Digest: j.signed}
 		}
@@ -109,7 +111,7 @@ func (j *job) storable(img *transfer.Image) error {
 
 // pulled says what came into the store.
 func pulled(img *transfer.Image, rec store.ImageRecord, layers []transfer.Done) Result {
-	r := Result{From: img.Format, To: img.Format, OldDigest: img.Digest, NewDigest: digest.FromBytes(rec.Manifest), ConfigDigest: digest.FromBytes(rec.Config), ImageID: rec.ID()}
+	r := Result{From: img.Format, To: img.Format, OldDigest: img.Digest, NewDigest: img.Digest.Algorithm().FromBytes(rec.Manifest), ConfigDigest: digest.FromBytes(rec.Config), ImageID: rec.ID()}
 	if img.Format == convert.DockerV2S1 {
 		r.To = convert.DockerV2S2
 	}

@@ -47,7 +47,7 @@ func (j *job) inspect(ctx context.Context) (Documents, error) {
 			v, err := convert.ParseIndex(manifest)
 			return Documents{Document: convert.Document{Format: v.Format, Manifest: manifest}, Digest: digest.FromBytes(manifest), Index: true}, err
 		}
-		if manifest, err = j.choose(ctx, manifest, want); err != nil {
+		if manifest, _, err = j.choose(ctx, manifest, want); err != nil {
 			return Documents{}, err
 		}
 	}

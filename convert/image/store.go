@@ -268,6 +268,9 @@ func exported(st *store.Store, layers []store.LayerInfo) []blob {
 func (j *job) intoStore(ctx context.Context, p *picture) (Result, error) {
 	to := j.format(j.at, p.Format)
 	st, names, err := j.target()
+	if err == nil && to == p.Format {
+		err = transfer.Storable(p.conf)
+	}
 	if err != nil {
 		return Result{}, err
 	}

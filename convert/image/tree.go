@@ -32,7 +32,7 @@ func (c *Converter) writeTree(ctx context.Context, ref types.ImageReference, w i
 	j := &job{Converter: c, src: ref, from: src}
 	manifest, err := src.Manifest(ctx)
 	if err == nil && convert.IsIndex(manifest, "") {
-		manifest, err = j.choose(ctx, manifest, cmp.Or(c.o.Platform, thisMachine()))
+		manifest, _, err = j.choose(ctx, manifest, cmp.Or(c.o.Platform, thisMachine()))
 	}
 	if err != nil {
 		return layerdiff.Blob{}, err

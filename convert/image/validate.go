@@ -97,7 +97,8 @@ func (k *checker) index(ctx context.Context, data []byte) (Validation, error) {
 			err = v.note(path, merr)
 		} else {
 			var one Validation
-			if one, err = k.image(ctx, manifest); d.Platform != nil {
+			one, err = k.image(ctx, manifest)
+			if one.Digest = d.Digest; d.Platform != nil {
 				one.Platform = platformText(d.Platform)
 			}
 			v.Images = append(v.Images, one)
@@ -133,7 +134,7 @@ func (k *checker) image(ctx context.Context, manifest []byte) (v Validation, err
 	p, err := k.readPicture(ctx, k.from, manifest)
 	v.Format = p.Format
 	if p.Config != nil {
-		v.ConfigDigest = digest.FromBytes(p.Config)
+		v.ConfigDigest = p.conf
 	}
 	if err != nil {
 		return v, v.note("", err)

@@ -60,7 +60,7 @@ func (d *Destination) Has(ctx context.Context, blob digest.Digest, size int64) (
 // under another.
 func (d *Destination) Put(ctx context.Context, blob digest.Digest, size int64, r io.Reader) (digest.Digest, int64, error) {
 	if blob != "" {
-		if err := sendable(blob); err != nil {
+		if err := Sendable(blob); err != nil {
 			return "", 0, err
 		}
 		v, err := streamio.NewVerifier(r, size, blob)
@@ -84,8 +84,8 @@ func (d *Destination) Put(ctx context.Context, blob digest.Digest, size int64, r
 	return info.Digest, info.Size, err
 }
 
-// sendable refuses what the library cannot send.
-func sendable(d digest.Digest) error {
+// Sendable refuses what the library cannot send, class unsupported.
+func Sendable(d digest.Digest) error {
 	if d == "" || d.Algorithm() == digest.Canonical {
 		return nil
 	}
@@ -94,7 +94,7 @@ func sendable(d digest.Digest) error {
 
 // PutManifest puts the manifest of an instance of an index, or names one; then instance is empty.
 func (d *Destination) PutManifest(ctx context.Context, instance digest.Digest, manifest []byte) error {
-	if err := sendable(instance); err != nil {
+	if err := Sendable(instance); err != nil {
 		return err
 	}
 	return d.Ask(ctx, func(ctx context.Context, to types.ImageDestination) error {

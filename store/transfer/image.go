@@ -31,7 +31,7 @@ type Source interface {
 // Image is one image of a source whose documents were read and checked, and whose layers were not read.
 type Image struct {
 	convert.Document
-	Digest   digest.Digest  // of the manifest
+	Digest   digest.Digest  // of the manifest; who read an index may set it to one that is not of sha256, and the store keeps it under that too
 	Platform ispec.Platform // as the configuration states
 	Said     []convert.Layer
 	DiffIDs  []digest.Digest // base first; nil for schema 1, which does not say them
@@ -40,7 +40,7 @@ type Image struct {
 }
 
 // Read reads the documents of one image of a source. The configuration must fit the manifest, with as many diffIDs as there are
-// layers; see package convert for what is refused.
+// layers; see package convert for what is refused, and [Storable].
 func Read(ctx context.Context, src Source, manifest []byte) (*Image, error) {
 	img := &Image{src: src}
 	var err error
@@ -67,6 +67,9 @@ func Read(ctx context.Context, src Source, manifest []byte) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := Storable(v.Config.Digest); err != nil {
+		return nil, err
+	}
 	img.Said = v.Layers
 	if img.Config, err = Document(ctx, src, v.Config, strict.MaxDocument); err != nil {
 		return nil, kimg.Wrap("config", err)
@@ -77,6 +80,15 @@ func Read(ctx context.Context, src Source, manifest []byte) (*Image, error) {
 	}
 	img.described(config)
 	return img, nil
+}
+
+// Storable refuses an image whose manifest names its configuration by a digest that is not of sha256, class unsupported: other tools fail on
+// the whole store while such a one is in it.
+func Storable(config digest.Digest) error {
+	if config.Algorithm() == digest.Canonical {
+		return nil
+	}
+	return kimg.Errorf(kimg.ErrUnsupported, "config", "digest: podman fails on a store in which one is of %s; convert the image to v2s2", config.Algorithm())
 }
 
 // described takes from the configuration what is to be known of it.
@@ -147,7 +159,10 @@ func (i *Image) Unpack(ctx context.Context, tx *store.Tx, o Options) (store.Imag
 			return store.ImageRecord{}, nil, err
 		}
 	}
-	rec := store.ImageRecord{Config: i.Config, Manifest: i.Manifest, ManifestType: i.Format.ManifestType(), Created: i.created}
+	rec := store.ImageRecord{Config: i.Config, Manifest: i.Manifest, ManifestType: i.Format.ManifestType(), Created: i.created, Data: map[digest.Digest][]byte{}}
+	if i.Digest.Algorithm() != digest.Canonical {
+		rec.Data[i.Digest] = i.Manifest
+	}
 	if len(done) > 0 {
 		rec.TopLayer = done[len(done)-1].ID
 	}
