@@ -24,8 +24,8 @@ func newValidate(a *app) *cobra.Command {
 		Use:   "validate [flags] REF…",
 		Short: "Check images anywhere, in every byte",
 		Long: `Check images anywhere, in every byte: documents, digests, sizes, diff IDs, and labels against what is there. Of an index, every
-image. REF is an image of the store, or a reference as for kimg convert. Each image is one line, each problem another; with
-any problem the exit code is 1.`,
+image; of a chart or another artifact, its manifest and the digest and size of every blob. REF is an image of the store, or a reference
+as for kimg convert. Each image is one line, each problem another; with any problem the exit code is 1.`,
 		Example: "  kimg validate oci:/srv/layout:1 docker://registry.example/app:1\n  kimg validate --fast --json base:1",
 		Args:    args(1, -1),
 		RunE:    o.run,
@@ -97,6 +97,7 @@ type validatedJSON struct {
 	Platform     string          `json:"platform,omitempty"` // of an image of an index
 	Valid        bool            `json:"valid"`
 	Format       convert.Format  `json:"format"`
+	NoImage      string          `json:"noImage,omitempty"` // why it is none
 	Digest       digest.Digest   `json:"digest"`
 	ConfigDigest digest.Digest   `json:"configDigest,omitempty"`
 	DiffIDs      []digest.Digest `json:"diffIDs"`
@@ -116,6 +117,9 @@ func newValidatedJSON(v convertimage.Validation) validatedJSON {
 		Platform: v.Platform, Valid: v.Valid(), Format: v.Format, Digest: v.Digest, ConfigDigest: v.ConfigDigest,
 		DiffIDs: orEmpty(v.DiffIDs), Size: v.Size, Problems: []imageProblem{},
 	}
+	if v.NoImage != nil {
+		j.NoImage = kimg.Line(v.NoImage)
+	}
 	for _, p := range v.Problems {
 		j.Problems = append(j.Problems, imageProblem{kimg.ClassOf(p), kimg.Line(p)})
 	}
@@ -132,6 +136,9 @@ func (o *validateOptions) print(j validatedJSON, name string) {
 		word = "not valid"
 	}
 	what := fmt.Sprintf("%s image of %d layers", j.Format, len(j.DiffIDs))
+	if j.NoImage != "" {
+		what = fmt.Sprintf("%s artifact (%s)", j.Format, j.NoImage)
+	}
 	if len(j.Images) > 0 {
 		what = fmt.Sprintf("%s index of %d images", j.Format, len(j.Images))
 	}

@@ -219,7 +219,9 @@ func TestNoImage(t *testing.T) {
 	if err != nil || string(d.Manifest) != string(img.Manifest) || d.Config != nil || len(d.Layers) != 1 || d.Platform != "" {
 		t.Errorf("%+v, %v", d, err)
 	}
-	if v := validate(t, "oci:"+dir+":a", true); len(v.Problems) != 1 || kimg.ClassOf(v.Problems[0]) != kimg.ErrUnsupported {
-		t.Errorf("%+v", v)
+	for _, fast := range []bool{true, false} {
+		if v := validate(t, "oci:"+dir+":a", fast); !v.Valid() || kimg.ClassOf(v.NoImage) != kimg.ErrUnsupported || v.ConfigDigest == "" || v.Size != int64(len(img.Layers[0].Blob)) {
+			t.Errorf("%+v", v)
+		}
 	}
 }

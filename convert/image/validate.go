@@ -18,6 +18,7 @@ import (
 // Validation is what was found when an image was checked.
 type Validation struct {
 	Format       convert.Format
+	NoImage      error         // why it is none, class unsupported: a chart, or another artifact
 	Digest       digest.Digest // of the manifest or index
 	ConfigDigest digest.Digest // empty for schema 1 and indexes
 	DiffIDs      []digest.Digest
@@ -38,7 +39,8 @@ func (v Validation) Valid() bool {
 }
 
 // Validate checks an image anywhere: its manifest and configuration, the digest and size of every blob, the diff IDs
-// against the configuration, how many layers everything speaks of, and labels against the first bytes. Of an index, every image.
+// against the configuration, how many layers everything speaks of, and labels against the first bytes. Of an index, every image; of what
+// is no image, the manifest, and digest and size of every blob.
 // With fast, blobs are looked for and not read. What is wrong with the image is in the Validation; the error says that
 // it could not be looked at.
 func (c *Converter) Validate(ctx context.Context, ref types.ImageReference, fast bool) (Validation, error) {
@@ -131,13 +133,16 @@ func (k *checker) image(ctx context.Context, manifest []byte) (v Validation, err
 	if v.Digest, err = convert.ManifestDigest(manifest); err != nil {
 		return v, v.note("", err)
 	}
-	p, err := k.readPicture(ctx, k.from, manifest)
+	p, err := k.readAny(ctx, k.from, manifest)
 	v.Format = p.Format
 	if p.Config != nil {
 		v.ConfigDigest = p.conf
 	}
 	if err != nil {
 		return v, v.note("", err)
+	}
+	if p.noImage != nil {
+		return v, k.artifact(ctx, &p, &v)
 	}
 	all := make([]moved, len(p.blobs))
 	failed := make([]error, len(p.blobs))
@@ -169,6 +174,27 @@ func (k *checker) image(ctx context.Context, manifest []byte) (v Validation, err
 		v.Size += max(all[i].size, p.blobs[i].size, 0)
 	}
 	return v, v.note("", p.checkDiffIDs(&v, all, whole))
+}
+
+// artifact checks what is no image.
+func (k *checker) artifact(ctx context.Context, p *picture, v *Validation) error {
+	v.NoImage, v.ConfigDigest = p.noImage, p.said[0].Digest
+	failed := make([]error, len(p.blobs))
+	err := k.parallel(ctx, len(p.blobs), func(ctx context.Context, i int) error {
+		failed[i] = k.blob(ctx, p.blobs[i])
+		return context.Cause(ctx)
+	})
+	for i, one := range failed {
+		object := "config"
+		if i > 0 {
+			object = fmt.Sprintf("layers[%d]", i-1)
+			v.Size += p.blobs[i].size
+		}
+		if err == nil {
+			err = v.note(object, one)
+		}
+	}
+	return err
 }
 
 // checkDiffIDs checks those of the layers against the configuration, as far as they are known.

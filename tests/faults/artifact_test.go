@@ -58,6 +58,11 @@ func TestArtifacts(t *testing.T) {
 					t.Errorf("%s: %+v", place, r)
 				}
 			}
+			for _, place := range places {
+				if v := validated(t, place); !v.Valid() || v.NoImage == nil || v.ConfigDigest.String() != Digest(artifactBlobs[0]) || v.Digest.String() != Digest(manifest) {
+					t.Errorf("%s: %+v", place, v)
+				}
+			}
 			for _, tag := range []string{"1", "2"} {
 				if !bytes.Equal(to.Manifest("app", tag), manifest) {
 					t.Errorf("%s: not the same", tag)
@@ -85,9 +90,29 @@ func TestArtifactDamage(t *testing.T) {
 		s := &Registry{}
 		artifact(s, "signature")
 		s.putBlob("app", Digest(artifactBlobs[what]), flip(artifactBlobs[what]))
-		_, err := copyImage(t, image.Options{}, "docker://"+serve(t, s)+"/app:1", "oci:"+t.TempDir()+"/x:1")
+		src := "docker://" + serve(t, s) + "/app:1"
+		_, err := copyImage(t, image.Options{}, src, "oci:"+t.TempDir()+"/x:1")
 		ends(t, err, kimg.ErrIntegrity)
+		if v := validated(t, src); len(v.Problems) != 1+what || kimg.ClassOf(v.Problems[0]) != kimg.ErrIntegrity { // two layers are one blob
+			t.Errorf("%+v", v)
+		}
 	}
+}
+
+// validated checks an image anywhere.
+func validated(t *testing.T, text string) image.Validation {
+	t.Helper()
+	ref, err := image.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := image.New(image.Options{Sys: system(t)})
+	defer c.Close()
+	v, err := c.Validate(t.Context(), ref, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 // An index may have images that turn out to be none, and come as a whole.
