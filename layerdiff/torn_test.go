@@ -115,13 +115,13 @@ func TestLongWrite(t *testing.T) {
 		must(t, err)
 		_, err = f.Write(bytes.Repeat([]byte("o"), size))
 		must(t, err)
-		data, arrive := lateEnd(t, size)
+		data, asked, arrive := lateEnd(t, size)
 		written := make(chan error, 1)
 		go func() {
 			_, err := unix.Pwrite(int(f.Fd()), data, 0)
 			written <- err
 		}()
-		time.Sleep(50 * time.Millisecond)
+		asked()
 
 		var layer bytes.Buffer
 		read := make(chan error, 1)
@@ -142,15 +142,16 @@ func TestLongWrite(t *testing.T) {
 	}
 }
 
-// lateEnd is memory of "n" whose last page is waited for until arrive is called; then it is zeros.
-func lateEnd(t *testing.T, size int) (data []byte, arrive func()) {
+// lateEnd is memory of "n" whose last page is waited for until arrive is called; then it is zeros. asked returns when somebody waits.
+func lateEnd(t *testing.T, size int) (data []byte, asked, arrive func()) {
 	t.Helper()
 	data, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	must(t, err)
 	t.Cleanup(func() { must(t, unix.Munmap(data)) })
+	_ = unix.Madvise(data, unix.MADV_NOHUGEPAGE) // not every kernel has any
 	page := os.Getpagesize()
 	copy(data, bytes.Repeat([]byte("n"), size-page))
-	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0)
+	fd, _, errno := unix.Syscall(unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK, 0, 0)
 	if errno != 0 {
 		t.Fatal(errno)
 	}
@@ -162,7 +163,16 @@ func lateEnd(t *testing.T, size int) (data []byte, arrive func()) {
 			t.Fatal(errno)
 		}
 	}
-	return data, func() { must(t, unix.Close(int(fd))) }
+	asked = func() {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for end := time.Now().Add(time.Minute); fds[0].Revents == 0 && time.Now().Before(end); {
+			_, _ = unix.Poll(fds, 100) // a signal may end it
+		}
+		if fds[0].Revents != unix.POLLIN {
+			t.Errorf("nobody waits: %#x", fds[0].Revents)
+		}
+	}
+	return data, asked, func() { must(t, unix.Close(int(fd))) }
 }
 
 // Without a writer nothing is torn, however new the files are, and the wait for them is short.
