@@ -54,10 +54,20 @@ type form interface {
 	publish(ctx context.Context, d *Destination, p *staging.Publisher, manifest []byte, mediaType string) error
 }
 
-func create(ctx context.Context, path string, f form, o Options) (_ *Destination, err error) {
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
+func create(ctx context.Context, path string, f form, o Options) (d *Destination, err error) {
+	for range 100 {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		// Another one who gives up takes the directories away that he made.
+		if d, err = begin(path, f, o); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
+	return d, err
+}
+
+func begin(path string, f form, o Options) (_ *Destination, err error) {
 	d := &Destination{path: path, form: f, o: o, reused: map[digest.Digest]int64{}, instances: map[digest.Digest]bool{}, beside: map[string][]byte{}}
 	if d.made, err = staging.MakeDirs(path); err != nil {
 		return nil, err

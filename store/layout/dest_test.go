@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -355,10 +356,10 @@ const killEnv = "KIMG_TEST_KILL_AT"
 func TestKilledAtEveryStep(t *testing.T) {
 	img, old := testimage.NewImage(8, testimage.ImageOptions{}), testimage.NewImage(9, testimage.ImageOptions{})
 	if at := os.Getenv(killEnv); at != "" {
-		var n int
-		var form, path string
-		fmt.Sscanf(at, "%d %s %s", &n, &form, &path)
-		d, err := forms[form].create(t.Context(), path)
+		args := strings.SplitN(at, " ", 3)
+		n, err := strconv.Atoi(args[0])
+		must(t, err)
+		d, err := forms[args[1]].create(t.Context(), args[2])
 		must(t, err)
 		d.step = func() error {
 			if n--; n < 0 {
@@ -430,6 +431,26 @@ func TestTwoWritersOfOneLayout(t *testing.T) {
 		must(t, err)
 		check(t, s, testimage.NewImage(uint64(i/2), testimage.ImageOptions{}))
 	}
+}
+
+// TestWritersThatGiveUp: who writes nothing takes the directories away that he made, also while somebody else begins there.
+func TestWritersThatGiveUp(t *testing.T) {
+	top := t.TempDir()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				d, err := CreateOCI(t.Context(), filepath.Join(top, "a/layout"), "x", Options{NoSync: true})
+				if err == nil {
+					err = d.Close()
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestCommitWaitsForTheLockAsLongAsItMay(t *testing.T) {
