@@ -295,7 +295,7 @@ func TestMountProgramThatDoesNotMount(t *testing.T) {
 	dir := t.TempDir()
 	begun := filepath.Join(dir, "begun")
 	must(t, unix.Mkfifo(begun, 0o600))
-	for name, script := range map[string]string{"fails": "echo no such thing >&2; exit 1", "waits": "echo > " + begun + "; sleep 60; exit 1"} {
+	for name, script := range map[string]string{"fails": "echo no such thing >&2; exit 1", "waits": "echo > '" + begun + "'; sleep 60; exit 1"} {
 		program := filepath.Join(dir, name)
 		must(t, os.WriteFile(program, []byte("#!/bin/sh\n"+script+"\n"), 0o755))
 		s := openKind(t, store.Options{Driver: "overlay", DriverOptions: []string{"overlay.mount_program=" + program}})

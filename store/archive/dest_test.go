@@ -450,9 +450,12 @@ func TestPodman(t *testing.T) {
 	testenv.Need(t, "podman", "skopeo")
 	testenv.Root(t)
 	dir := t.TempDir()
+	run, err := os.MkdirTemp("/tmp", "kimg-") // podman takes no run root of more than 50 characters
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(run)) })
 	podman := func(args ...string) string {
 		t.Helper()
-		all := append([]string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "vfs"}, args...)
+		all := append([]string{"--root", filepath.Join(dir, "root"), "--runroot", run, "--storage-driver", "vfs"}, args...)
 		out, err := exec.Command("podman", all...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("podman %v: %v\n%s", args, err, out)

@@ -31,13 +31,13 @@ import (
 	"github.com/kimg/kimg/tests/asroot"
 )
 
-// envChild makes this test binary pull a layout into a store: "ROOT RUNROOT LAYOUT".
+// envChild makes this test binary pull a layout into a store: the directory that has the store, and the layout, on two lines.
 const envChild = "KIMG_TRANSFER_CHILD"
 
 func TestMain(m *testing.M) {
 	asroot.Enter()
-	if args := strings.Fields(os.Getenv(envChild)); len(args) == 3 {
-		if err := child(args[0], args[1], args[2]); err != nil {
+	if where := os.Getenv(envChild); where != "" {
+		if err := child(strings.Cut(where, "\n")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -46,8 +46,8 @@ func TestMain(m *testing.M) {
 	os.Exit(asroot.Run(m))
 }
 
-func child(root, run, dir string) error {
-	st, err := store.Open(store.Options{Root: root, RunRoot: run, Driver: "overlay", DriverOptions: []string{}, NoSync: true})
+func child(at, dir string, _ bool) error {
+	st, err := store.Open(store.Options{Root: at + "/root", RunRoot: at + "/run", Driver: "overlay", DriverOptions: []string{}, NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -729,7 +729,7 @@ func TestManySides(t *testing.T) {
 		wg.Go(func() {
 			if i%2 == 0 {
 				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), envChild+"="+st.root+"/root "+st.root+"/run "+dir)
+				cmd.Env = append(os.Environ(), envChild+"="+st.root+"\n"+dir)
 				if out, err := cmd.CombinedOutput(); err != nil {
 					t.Errorf("%v\n%s", err, out)
 				}

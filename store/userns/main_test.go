@@ -4,6 +4,7 @@ package userns
 
 import (
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/containers/storage/pkg/reexec"
@@ -18,5 +19,6 @@ func TestMain(m *testing.M) {
 	if action, ok := os.LookupEnv(actionEnv); ok {
 		os.Exit(act(action))
 	}
+	syscall.Umask(0o022) // other users must be able to read what is made for them
 	os.Exit(m.Run())
 }

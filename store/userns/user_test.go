@@ -140,10 +140,7 @@ func (s *someone) keepers() []int {
 func (s *someone) mkdir(t *testing.T, name string) string {
 	t.Helper()
 	dir := filepath.Join(s.dir, name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(dir, s.uid, s.gid); err != nil {
+	if err := firstOf(os.MkdirAll(dir, 0o755), os.Chown(dir, s.uid, s.gid)); err != nil {
 		t.Fatal(err)
 	}
 	return dir
