@@ -21,6 +21,9 @@ func Classify(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || kimg.ClassOf(err) != kimg.ErrInternal && !isNetwork(err) {
 		return err
 	}
+	if says(err, "decoding bearer token") {
+		return kimg.Errorf(kimg.ErrAuth, "", "the answer of the server for tokens is none") // the library shows how it begins: with a token
+	}
 	return &kimg.Error{Class: classOf(err), Err: err}
 }
 
@@ -32,7 +35,8 @@ func classOf(err error) kimg.Class {
 	var verification *tls.CertificateVerificationError
 	says := func(words ...string) bool { return says(err, words...) }
 	switch {
-	case errors.As(err, &unauthorized), loggedOut(err), says("denied", "statuscode: 403", "getting username and password"):
+	case errors.As(err, &unauthorized), loggedOut(err), says("denied", "statuscode: 403", "getting username and password"),
+		says("requesting bearer token") && errors.As(err, &status) && status.StatusCode/100 == 4:
 		return kimg.ErrAuth
 	case errors.Is(err, docker.ErrTooManyRequests), says("toomanyrequests", "statuscode: 429"):
 		return kimg.ErrRateLimit
@@ -42,6 +46,8 @@ func classOf(err error) kimg.Class {
 		return kimg.ErrNotFound
 	case says("unsupported: ", "statuscode: 405"):
 		return kimg.ErrUnsupported
+	case says("exceeded maximum allowed size"):
+		return kimg.ErrLimit // of the library for documents
 	case says("does not match"):
 		return kimg.ErrIntegrity // the manifest against the digest in the reference
 	}

@@ -30,7 +30,8 @@ type Patience struct {
 	Logger  *slog.Logger  // of retries
 	Limited bool          // what is refused with 429 is tried again here: the library does not when something is sent
 
-	hosts []string // that may see the logins; none: nobody looks
+	hosts  []string // that may see the logins; none: nobody looks
+	others bool     // there are mirrors, and the library asks one after the other
 }
 
 // Patient returns the patience of the failure model's limits where a number is 0: 3 retries, the first after a second, and a minute
@@ -67,7 +68,7 @@ func (p Patience) Ask(ctx context.Context, do func(context.Context) error) error
 	return p.Retry(ctx, func() error {
 		watched := p.Watch(ctx)
 		defer watched.Stop()
-		return Because(watched, do(watched))
+		return watched.because(do(watched))
 	})
 }
 
@@ -75,8 +76,9 @@ func (p Patience) Ask(ctx context.Context, do func(context.Context) error) error
 const grace = 50 * time.Millisecond
 
 // Open is Ask for what begins to speak to a registry. That may run a program, a credential helper, which knows of no context: when ctx
-// ends it is left behind, and what it opens after that is closed.
+// ends it is left behind, and what it opens after that is closed. A host that is silent does not keep the library from asking the next one.
 func Open[S any](ctx context.Context, p Patience, do func(context.Context) (S, error)) (at S, err error) {
+	p.others = len(p.hosts) > 2
 	err = p.Ask(ctx, func(ctx context.Context) (err error) {
 		done, left := make(chan func()), make(chan struct{})
 		defer close(left)
@@ -141,7 +143,7 @@ func (p Patience) Passing(err error) bool {
 		errors.As(err, &no) && no.Timeout():
 		return true
 	case kimg.ClassOf(err) == kimg.ErrRateLimit:
-		return p.Limited
+		return p.Limited || errors.As(err, new(hurried))
 	case kimg.ClassOf(err) != kimg.ErrNetwork:
 		return false
 	}

@@ -120,6 +120,13 @@ var pulls = []scenario{
 	{"manifest reset once", Fault{Kind: "manifest", Times: 1, Do: Reset}, ""},
 	{"manifest silent once", Fault{Kind: "manifest", Times: 1, Do: Silence}, ""},
 	{"manifest not JSON", Fault{Kind: "manifest", Do: Other(func([]byte) []byte { return []byte("<html>") })}, kimg.ErrInvalid},
+	{"manifest cut once", Fault{Kind: "manifest", Times: 1, Do: Cut}, ""},
+	{"manifest without end", Fault{Kind: "manifest", Do: Other(func([]byte) []byte { return bytes.Repeat([]byte(" "), 5<<20) })}, kimg.ErrLimit},
+	{"manifest refused in colours", Fault{Kind: "manifest", Do: func(w http.ResponseWriter, _ *http.Request, _ []byte) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(400)
+		_, _ = fmt.Fprintf(w, `{"errors":[{"code":"X","message":"\u001b[31m no\nkimg: yes\r %s"}]}`, strings.Repeat("long ", 10000))
+	}}, kimg.ErrNetwork},
 	{"manifest empty", Fault{Kind: "manifest", Do: Other(func([]byte) []byte { return nil })}, kimg.ErrInvalid},
 	{"blob 500 once", Fault{Kind: "blob", Times: 1, Do: Status(500, "")}, ""},
 	{"blob 503 for ever", Fault{Kind: "blob", Do: Status(503, "")}, kimg.ErrNetwork},
@@ -132,6 +139,11 @@ var pulls = []scenario{
 	{"layer cut once", Fault{Kind: "blob", After: 1, Times: 1, Do: Cut}, ""},
 	{"layer cut at its start", Fault{Kind: "blob", After: 1, Times: 1, Do: CutAt(0)}, ""},
 	{"layer cut before its end", Fault{Kind: "blob", After: 1, Times: 1, Do: CutAt(-1)}, ""},
+	{"layer without a length cut once", Fault{Kind: "blob", After: 1, Times: 1, Do: func(w http.ResponseWriter, r *http.Request, data []byte) {
+		_, _ = w.Write(data[:len(data)/2])
+		_ = http.NewResponseController(w).Flush()
+		Reset(w, r, data)
+	}}, ""},
 	{"layer of another type", Fault{Kind: "blob", Do: Typed("text/html")}, ""},
 	{"manifest of another type", Fault{Kind: "manifest", Do: Typed("text/html")}, kimg.ErrInvalid},
 	{"layer cut three times", Fault{Kind: "blob", After: 1, Times: 3, Do: Cut}, ""},
@@ -210,7 +222,7 @@ func ends(t *testing.T, err error, want kimg.Class) {
 	case want == "":
 	case err == nil || kimg.ClassOf(err) != want:
 		t.Fatalf("class %s and not %s: %v", kimg.ClassOf(err), want, err)
-	case len(line) > 1024 || strings.Contains(line, "\n"):
+	case len(line) > 1024 || strings.ContainsAny(line, "\n\r\x1b"):
 		t.Errorf("not one line: %q", line)
 	}
 }
@@ -365,24 +377,33 @@ func TestRedirects(t *testing.T) {
 
 // B8: a mirror of registries.conf is asked first, and the registry when the mirror is in trouble.
 func TestMirrors(t *testing.T) {
-	for _, broken := range []bool{false, true} {
-		mirror, s := full(), full()
-		if broken {
-			mirror.Fault = &Fault{Kind: "manifest", Do: Status(404, "MANIFEST_UNKNOWN")}
-		}
-		host := serve(t, s)
-		sys := system(t)
-		sys.SystemRegistriesConfPath = filepath.Join(t.TempDir(), "registries.conf")
-		text := fmt.Sprintf("[[registry]]\nlocation = %q\n[[registry.mirror]]\nlocation = %q\ninsecure = true\n", host, serve(t, mirror))
-		if err := os.WriteFile(sys.SystemRegistriesConfPath, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := copyImage(t, image.Options{Sys: sys}, "docker://"+host+"/app:1", "dir:"+t.TempDir()+"/x"); err != nil {
-			t.Fatal(err)
-		}
-		if fromMirror := len(s.Asked()) == 0; fromMirror == broken || len(mirror.Asked()) == 0 {
-			t.Errorf("broken: %v, from the mirror: %v", broken, fromMirror)
-		}
+	for _, c := range []scenario{
+		{name: "well"},
+		{name: "status 404", fault: Fault{Kind: "manifest", Do: Status(404, "MANIFEST_UNKNOWN")}},
+		{name: "status 403", fault: Fault{Kind: "manifest", Do: Status(403, "DENIED")}},
+		{name: "status 503", fault: Fault{Kind: "ping", Do: Status(503, "")}},
+		{name: "cut", fault: Fault{Kind: "manifest", Do: Cut}},
+		{name: "silent at first", fault: Fault{Kind: "ping", Do: Silence}},
+		{name: "silent later", fault: Fault{Kind: "manifest", Do: Silence}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mirror, s := full(), full()
+			mirror.Fault = &c.fault
+			host := serve(t, s)
+			o := c.options()
+			o.Sys = system(t)
+			o.Sys.SystemRegistriesConfPath = filepath.Join(t.TempDir(), "registries.conf")
+			text := fmt.Sprintf("[[registry]]\nlocation = %q\n[[registry.mirror]]\nlocation = %q\ninsecure = true\n", host, serve(t, mirror))
+			if err := os.WriteFile(o.Sys.SystemRegistriesConfPath, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := copyImage(t, o, "docker://"+host+"/app:1", "dir:"+t.TempDir()+"/x"); err != nil {
+				t.Fatal(err)
+			}
+			if fromMirror := len(s.Asked()) == 0; fromMirror != (c.name == "well") || len(mirror.Asked()) == 0 {
+				t.Errorf("from the mirror: %v", fromMirror)
+			}
+		})
 	}
 }
 

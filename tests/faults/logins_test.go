@@ -49,6 +49,45 @@ func TestLogins(t *testing.T) {
 	}
 }
 
+// What goes wrong where tokens are given ends well, or is one clear line in which there is no token.
+func TestTokenFaults(t *testing.T) {
+	for _, c := range []scenario{
+		{"status 503 once", Fault{Times: 1, Do: Status(503, "")}, ""},
+		{"status 503 for ever", Fault{Do: Status(503, "")}, kimg.ErrNetwork},
+		{"status 429 once", Fault{Times: 1, Do: Status(429, "TOOMANYREQUESTS")}, ""},
+		{"status 429 for ever", Fault{Do: Status(429, "TOOMANYREQUESTS")}, kimg.ErrRateLimit},
+		{"status 403", Fault{Do: Status(403, "DENIED")}, kimg.ErrAuth},
+		{"status 404", Fault{Do: Status(404, "")}, kimg.ErrAuth},
+		{"reset once", Fault{Times: 1, Do: Reset}, ""},
+		{"cut once", Fault{Times: 1, Do: Cut}, ""},
+		{"silent once", Fault{Times: 1, Do: Silence}, ""},
+		{"a page of a proxy", Fault{Do: Other(func([]byte) []byte { return []byte("<html>") })}, kimg.ErrAuth},
+		{"half a token", Fault{Do: Other(func([]byte) []byte { return []byte(`{"token":"topsecret`) })}, kimg.ErrAuth},
+		{"no token", Fault{Do: Other(func([]byte) []byte { return []byte("{}") })}, kimg.ErrAuth},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for _, pushed := range []bool{false, true} {
+				from, to, fault := full(), &Registry{}, c.fault
+				s := from
+				if pushed {
+					s = to
+				}
+				fault.Kind = "token"
+				s.User, s.Token, s.Fault = "me:secret", true, &fault
+				o := c.options()
+				o.Sys = system(t)
+				o.Sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
+				_, err := copyImage(t, o, "docker://"+serve(t, from)+"/app:1", "docker://"+serve(t, to)+"/app:1")
+				ends(t, err, c.want)
+				if err != nil && strings.Contains(err.Error(), "secret") || len(to.Names()) > 0 != (err == nil) {
+					t.Errorf("%v, and %v", err, to.Names())
+				}
+			}
+		})
+	}
+}
+
 // A token that is taken back in the middle is asked for anew, on both sides; a refusal for ever ends soon.
 func TestTokensEnd(t *testing.T) {
 	from, to := full(), &Registry{}

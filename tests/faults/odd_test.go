@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -41,6 +42,30 @@ func TestDelete(t *testing.T) {
 				t.Error("nothing was deleted")
 			}
 		})
+	}
+}
+
+// A list of tags that has no end has one; one of many pages is no matter of time.
+func TestTags(t *testing.T) {
+	for pages, want := range map[int]kimg.Class{300: "", 1 << 30: kimg.ErrLimit} {
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			n, _ := strconv.Atoi(r.URL.Query().Get("last"))
+			if n < pages-1 {
+				w.Header().Set("Link", fmt.Sprintf("<%s?last=%d>; rel=next", r.URL.Path, n+1))
+			}
+			_, _ = fmt.Fprintf(w, `{"name":"app","tags":["t%d"]}`, n)
+		})
+		ref, err := image.Parse("docker://" + serve(t, h) + "/app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conv := image.New(image.Options{Sys: system(t), Retries: -1})
+		defer conv.Close()
+		tags, err := conv.Tags(t.Context(), ref)
+		ends(t, err, want)
+		if err == nil && len(tags) != pages {
+			t.Errorf("%d tags", len(tags))
+		}
 	}
 }
 
