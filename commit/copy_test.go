@@ -75,7 +75,7 @@ func TestCopyEverywhereOrNowhere(t *testing.T) {
 	dests := references(t, "docker://"+addr+"/x:1", "oci:"+dir+"/layout:a", "oci:"+dir+"/layout:b", "oci:"+dir+"/new", "dir:"+dir+"/dir",
 		"oci-archive:"+dir+"/o.tar", "docker-archive:"+dir+"/d.tar:x:1")
 	o := commit.Options{Created: &day, Names: []string{"app"}}
-	co := commit.CopyOptions{Retries: -1, System: &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}}
+	co := commit.CopyOptions{Retries: -1, System: system(t)}
 	before := names(t, dir)
 	for _, remove := range []bool{false, true} {
 		o.Remove = remove
@@ -104,7 +104,7 @@ func TestCopyEverywhereOrNowhere(t *testing.T) {
 	if img, err := s.Resolve(t.Context(), "app", nil); err != nil || img.ID != made.ImageID {
 		t.Error(err)
 	}
-	checker := image.New(image.Options{})
+	checker := image.New(image.Options{Sys: system(t)})
 	defer checker.Close()
 	for _, copied := range made.Copies[:len(dests)-1] {
 		v, err := checker.Validate(t.Context(), references(t, copied.Name)[0], false)
@@ -121,7 +121,7 @@ func TestSecondPushSendsNothing(t *testing.T) {
 	edit(t, c, func(root string) { write(t, root, "f", strings.Repeat("hello ", 10000)) })
 	r := &faults.Registry{}
 	addr := serve(t, r)
-	co := commit.CopyOptions{System: &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}}
+	co := commit.CopyOptions{System: system(t)}
 	o := commit.Options{Created: &day, Names: []string{"app"}}
 	for i, want := range []int{2, 0} {
 		if _, err := commit.Copy(t.Context(), s, c.ID, references(t, fmt.Sprintf("docker://%s/x:%d", addr, i)), o, co); err != nil {
@@ -167,7 +167,7 @@ func TestCopyFailsHalfWay(t *testing.T) {
 	write(t, tiny, "keep", "x")
 	before := names(t, dir)
 	addr := serve(t, &faults.Registry{Fault: &faults.Fault{Kind: "patch", Do: cut}})
-	sys := &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir()}
+	sys := system(t)
 	for _, last := range []string{"docker://" + addr + "/x:1", "oci:" + tiny + "/l", "dir:" + tiny + "/d", "oci-archive:" + tiny + "/o", "docker-archive:" + tiny + "/a", "cancelled", "changed"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		o := commit.Options{Names: []string{"app"}, Remove: true}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containers/image/v5/types"
+
 	"github.com/kimg/kimg/commit"
 	"github.com/kimg/kimg/store"
 	"github.com/kimg/kimg/tests/asroot"
@@ -34,6 +36,20 @@ func newStore(t *testing.T) *store.Store {
 		}
 	})
 	return s
+}
+
+// system is what the image library is told: nothing of this machine.
+func system(t *testing.T) *types.SystemContext {
+	t.Helper()
+	dir := t.TempDir()
+	policy := filepath.Join(dir, "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &types.SystemContext{
+		SignaturePolicyPath: policy, AuthFilePath: filepath.Join(dir, "auth.json"), SystemRegistriesConfPath: "/dev/null", RegistriesDirPath: "/nonexistent",
+		DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: dir, BigFilesTemporaryDir: dir,
+	}
 }
 
 // container makes a working container; base nil is scratch.

@@ -31,7 +31,7 @@ func bytesRead(t *testing.T) (n int64) {
 // valid checks every byte of the copies.
 func valid(t *testing.T, r commit.Result) {
 	t.Helper()
-	checker := image.New(image.Options{})
+	checker := image.New(image.Options{Sys: system(t)})
 	defer checker.Close()
 	for _, copied := range r.Copies {
 		v, err := checker.Validate(t.Context(), references(t, copied.Name)[0], false)

@@ -51,9 +51,8 @@ func TestCommitFaults(t *testing.T) {
 	base, _ := into(t, s, c, commit.Options{Names: []string{"base"}})
 	c = container(t, s, base)
 	edit(t, c, func(root string) { write(t, root, "new", strings.Repeat("new ", 30000)) })
-	co := commit.CopyOptions{RetryPause: time.Millisecond, System: &types.SystemContext{
-		DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, SystemRegistriesConfPath: "/dev/null", DockerAuthConfig: &types.DockerAuthConfig{Username: "me", Password: "secret"},
-	}}
+	co := commit.CopyOptions{RetryPause: time.Millisecond, System: system(t)}
+	co.System.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
 	checker := image.New(image.Options{Sys: co.System})
 	defer checker.Close()
 	had := layers(t, s)

@@ -236,7 +236,7 @@ func TestReferenceGoesAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, want := into(t, s, c, commit.Options{})
-	sys := &types.SystemContext{DockerInsecureSkipTLSVerify: types.OptionalBoolTrue, BlobInfoCacheDir: t.TempDir(), BigFilesTemporaryDir: t.TempDir()}
+	sys := system(t)
 	for _, dest := range append(refs, stored) {
 		ref, err := commit.Reference(s, c.ID, commit.Options{Created: &day, Names: []string{"app"}})
 		if err != nil {
