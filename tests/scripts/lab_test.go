@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -241,11 +242,16 @@ func describe(path string) string {
 	text := fmt.Sprint(info.Mode(), " ", st.Uid, ":", st.Gid, " ")
 	switch {
 	case info.Mode().IsRegular():
-		data, err := os.ReadFile(path)
+		f, err := os.Open(path)
 		if err != nil {
 			return text + "unreadable"
 		}
-		return fmt.Sprintf("%s%d %x", text, len(data), sha256.Sum256(data))
+		defer f.Close()
+		sum := sha256.New()
+		if _, err := io.Copy(sum, io.LimitReader(f, 16<<20)); err != nil {
+			return text + "unreadable"
+		}
+		return fmt.Sprintf("%s%d %x", text, info.Size(), sum.Sum(nil))
 	case info.Mode()&fs.ModeSymlink != 0:
 		target, _ := os.Readlink(path)
 		return text + target

@@ -31,6 +31,7 @@ func (l *lab) interrupt(t *testing.T, cmd *exec.Cmd, ready func() bool, signals 
 		}
 	}
 	start := time.Now()
+	defer time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() }).Stop()
 	for _, s := range signals {
 		check(t, cmd.Process.Signal(s))
 		time.Sleep(20 * time.Millisecond)
@@ -70,11 +71,15 @@ func TestInterrupt(t *testing.T) {
 	for i := range 40 {
 		dir := filepath.Join(l.work, "many", "d"+strings.Repeat("x", i))
 		check(t, os.MkdirAll(dir, 0o755))
-		for j := range 100 {
+		for j := range 25 {
 			check(t, os.WriteFile(filepath.Join(dir, strings.Repeat("f", j+1)), []byte(strings.Repeat("text ", j+i)), 0o644))
 		}
 	}
 	l.must(t, "add", "c1", "many", "/srv/many")
+	// Last comes a hole that takes seconds to hash: nothing ends before the signal, however late that is.
+	check(t, os.WriteFile(filepath.Join(l.work, "many/hole"), nil, 0o644))
+	check(t, os.Truncate(filepath.Join(l.work, "many/hole"), 8<<30))
+	l.must(t, "mount", "c1", "--", "sh", "-c", `truncate -s 8G "$KIMG_ROOT/srv/many/hole"`)
 	before := l.snapshot()
 	layout := func() bool { _, err := os.Stat(filepath.Join(l.work, "dest/layout")); return err == nil }
 	for _, c := range []struct {
@@ -107,6 +112,7 @@ func TestInterrupt(t *testing.T) {
 		})
 	}
 	l.must(t, "check")
+	l.must(t, "mount", "c1", "--", "sh", "-c", `rm "$KIMG_ROOT/srv/many/hole"`)
 	l.must(t, "commit", "c1", "new:1")
 }
 
