@@ -24,8 +24,8 @@ func newValidate(a *app) *cobra.Command {
 		Use:   "validate [flags] REF…",
 		Short: "Check images anywhere, in every byte",
 		Long: `Check images anywhere, in every byte: documents, digests, sizes, diff IDs, and labels against what is there. Of an index, every
-image; of a chart or another artifact, its manifest and the digest and size of every blob. REF is an image of the store, or a reference
-as for kimg convert. Each image is one line, each problem another; with any problem the exit code is 1.`,
+image; of a chart or another artifact, its manifest and the digest and size of every blob. REF is an image of the store, or a
+reference as for kimg convert. Each image is one line, each problem another; with any problem the exit code is 1.`,
 		Example: "  kimg validate oci:/srv/layout:1 docker://registry.example/app:1\n  kimg validate --fast --json base:1",
 		Args:    args(1, -1),
 		RunE:    o.run,
