@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/kimg/kimg"
+	"github.com/kimg/kimg/internal/testenv"
 )
 
 // inProcess runs a command line that opens no store.
@@ -31,6 +33,22 @@ func TestUsageIsRefusedBeforeAnythingIsOpened(t *testing.T) {
 		code, out, errs := inProcess(strings.Fields(line)...)
 		if code != exitUsage || out != "" || !strings.HasPrefix(errs, "kimg: invalid: ") || strings.Count(errs, "\n") != 1 {
 			t.Errorf("kimg %s: exit %d, %q, %q", line, code, out, errs)
+		}
+	}
+}
+
+// B9: an ordinary user's logins are looked for where podman keeps them, also when no variable says where that is: after su, and in cron.
+func TestRuntimeDir(t *testing.T) {
+	testenv.Ordinary(t)
+	dir := fmt.Sprintf("/run/user/%d", os.Geteuid())
+	if _, err := os.Stat(dir); err != nil {
+		dir = ""
+	}
+	for have, want := range map[string]string{"": dir, "/elsewhere": "/elsewhere"} {
+		t.Setenv("XDG_RUNTIME_DIR", have)
+		(&app{}).systemContext()
+		if got := os.Getenv("XDG_RUNTIME_DIR"); got != want {
+			t.Errorf("%q: %q and not %q", have, got, want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kimg/kimg/convert"
 	convertimage "github.com/kimg/kimg/convert/image"
 	"github.com/kimg/kimg/store"
+	"github.com/kimg/kimg/store/userns"
 )
 
 // convertOptions are the flags of kimg convert.
@@ -120,6 +121,9 @@ func references(list []string) ([]types.ImageReference, error) {
 // systemContext is what the image library is to know of the global flags, and of the variables that podman and skopeo
 // know as well.
 func (a *app) systemContext() *types.SystemContext {
+	if dir := userns.RuntimeDir(); dir != "" && os.Getenv("XDG_RUNTIME_DIR") == "" { // else it looks for logins where only root may look
+		_ = os.Setenv("XDG_RUNTIME_DIR", dir)
+	}
 	return &types.SystemContext{
 		SignaturePolicyPath: a.flags.signaturePolicy, AuthFilePath: os.Getenv("REGISTRY_AUTH_FILE"),
 		SystemRegistriesConfPath: os.Getenv("CONTAINERS_REGISTRIES_CONF"),

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containers/storage/pkg/unshare"
+
 	"github.com/kimg/kimg"
 	"golang.org/x/sys/unix"
 )
@@ -121,6 +123,15 @@ func defaultRunRoot(uid int) string {
 		}
 	}
 	return filepath.Join(dir, "containers")
+}
+
+// RuntimeDir returns the runtime directory of an ordinary user where no variable names it, as podman finds it; empty: there is none.
+func RuntimeDir() string {
+	uid := unshare.GetRootlessUID()
+	if dir := fmt.Sprintf("/run/user/%d", uid); uid != 0 && privateDir(dir, os.Geteuid()) {
+		return dir
+	}
+	return ""
 }
 
 // privateDir reports whether a directory is this user's and nobody else can write to it.

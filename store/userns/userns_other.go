@@ -23,6 +23,9 @@ func Outside(path string) (string, error) { return path, nil }
 // Kept is true here: without namespaces a mount stays.
 func Kept() bool { return true }
 
+// RuntimeDir is empty here.
+func RuntimeDir() string { return "" }
+
 func unsupported() error {
 	return kimg.Errorf(kimg.ErrUnsupported, "user namespace", "not available on %s", runtime.GOOS)
 }
