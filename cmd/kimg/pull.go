@@ -191,6 +191,9 @@ func (a *app) bring(ctx context.Context, st *store.Store, src types.ImageReferen
 		if err == nil {
 			img, err = st.Record(ctx, cmp.Or(r.ImageID, name))
 		}
+		if err == nil {
+			img.Digest = r.NewDigest // the store may have had the image with another manifest first
+		}
 		return err
 	})
 	return img, err
