@@ -42,6 +42,9 @@ func countBlobs(t *testing.T, registry string) *counted {
 	return c
 }
 
+// take returns what was counted since it was taken last.
+func (c *counted) take() (up, down int64) { return c.up.Swap(0), c.down.Swap(0) }
+
 type countedBody struct {
 	io.ReadCloser
 	n *atomic.Int64
