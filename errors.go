@@ -77,10 +77,10 @@ func Errorf(class Class, object, format string, args ...any) error {
 	return &Error{Class: class, Object: object, Err: fmt.Errorf(format, args...)}
 }
 
-// Wrap names the object a failure happened to and keeps the failure's own class. Wrap(…, nil) is nil.
+// Wrap names the object a failure happened to, unless the failure does, and keeps the failure's own class. Wrap(…, nil) is nil.
 func Wrap(object string, err error) error {
-	if err == nil {
-		return nil
+	if e, ok := err.(*Error); err == nil || ok && e.Object == object {
+		return err
 	}
 	return &Error{Class: ClassOf(err), Object: object, Err: err}
 }

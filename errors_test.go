@@ -36,6 +36,9 @@ func TestClassOf(t *testing.T) {
 			t.Errorf("ClassOf(%v) = %q, want %q", c.err, got, c.want)
 		}
 	}
+	if text := kimg.Wrap("y", kimg.Wrap("x", kimg.Wrap("x", syscall.ENOENT))).Error(); text != "y: x: "+syscall.ENOENT.Error() {
+		t.Error(text) // each object once
+	}
 	if kimg.Wrap("x", nil) != nil {
 		t.Error("Wrap of nil is not nil")
 	}

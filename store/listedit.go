@@ -121,7 +121,7 @@ func (tx *Tx) lockList(ctx context.Context, e ListEdit) (*Image, error) {
 	list := tx.s.image(rec)
 	switch {
 	case !list.IsList():
-		return nil, kimg.Errorf(kimg.ErrUnsupported, list.label(), "not a manifest list but one image")
+		return nil, kimg.Errorf(kimg.ErrUnsupported, kimg.Escape(e.Ref, 300), "not a manifest list but one image")
 	case list.ReadOnly:
 		return nil, kimg.Errorf(kimg.ErrReadOnly, list.label(), "lies in a read-only store")
 	}
