@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -24,8 +25,25 @@ func Classify(err error) error {
 	if says(err, "decoding bearer token") {
 		return kimg.Errorf(kimg.ErrAuth, "", "the answer of the server for tokens is none") // the library shows how it begins: with a token
 	}
-	return &kimg.Error{Class: classOf(err), Err: err}
+	class := classOf(err)
+	var at *url.Error
+	if errors.As(err, &at) {
+		if address, query, _ := strings.Cut(at.URL, "?"); query != "" {
+			err = discreet{err, at.URL, address}
+		}
+	}
+	return &kimg.Error{Class: class, Err: err}
 }
+
+// discreet is an error that does not say what an address ends in: whoever reads that of a blob may read the blob.
+type discreet struct {
+	error
+	url, address string
+}
+
+func (d discreet) Error() string { return strings.ReplaceAll(d.error.Error(), d.url, d.address) }
+
+func (d discreet) Unwrap() error { return d.error }
 
 // classOf goes by types where the library has them, and by its texts where it does not.
 func classOf(err error) kimg.Class {

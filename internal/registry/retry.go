@@ -152,5 +152,6 @@ func (p Patience) Passing(err error) bool {
 		"statuscode: 500", "statuscode: 502", "statuscode: 503", "statuscode: 504", "status 500", "status 502", "status 503", "status 504",
 		"500 internal", "502 bad", "503 service", "504 gateway", "unknown: unknown error", "unknown error", "service unavailable", "unexpected eof", ": eof",
 		"server closed", "connection reset", "broken pipe",
+		"request to an https server", "request was sent to https", // without verification HTTP is tried when TLS failed
 	}, func(word string) bool { return strings.Contains(text, word) })
 }

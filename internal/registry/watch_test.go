@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,13 +39,17 @@ func impatient(idle time.Duration) registry.Patience {
 // something else.
 func TestNotIdle(t *testing.T) {
 	s := &faults.Registry{}
-	var takes time.Duration
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { time.Sleep(takes); s.ServeHTTP(w, r) })
+	var takes atomic.Int64
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Duration(takes.Load()))
+		s.ServeHTTP(w, r)
+	})
 	unhurried(t, func(idle time.Duration) error {
-		takes = 0
+		takes.Store(0)
 		to := create(t, h, impatient(time.Minute))
 		defer to.Close()
-		takes, to.Idle = idle*2/3, idle
+		to.Idle = idle
+		takes.Store(int64(idle * 2 / 3))
 		_, _, err := to.Put(t.Context(), digest.FromString("slow"), 4, slow{strings.NewReader("slow"), 2 * idle})
 		return err
 	})

@@ -70,6 +70,22 @@ func TestDowngrade(t *testing.T) {
 	}
 }
 
+// An address that a blob is sent to, and is a login itself, is not shown.
+func TestSignedAddresses(t *testing.T) {
+	s, other := full(), "http://"+serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { Reset(w, r, nil) }))
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			http.Redirect(w, r, other+"/blob?signature=topsecret", http.StatusTemporaryRedirect)
+			return
+		}
+		s.ServeHTTP(w, r)
+	})
+	_, err := copyImage(t, image.Options{}, "docker://"+serve(t, h)+"/app:1", "dir:"+t.TempDir()+"/x")
+	if ends(t, err, kimg.ErrNetwork); strings.Contains(err.Error(), "topsecret") || !strings.Contains(err.Error(), other+"/blob") {
+		t.Error(err)
+	}
+}
+
 // A mirror gets its own login, and the registry its own, when the mirror does not have the image.
 func TestLoginsOfMirrors(t *testing.T) {
 	mirror, s := full(), full()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -300,18 +301,41 @@ func TestNothingTwice(t *testing.T) {
 	}
 }
 
-// A registry that mounts nothing is read and written at the same time, more than fits between the two.
+// large puts an artifact with a blob into a registry that is more than fits into a connection.
+func large(s *Registry) (blob []byte) {
+	artifact(s, "chart")
+	blob = bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	s.PutBlob("app", blob)
+	said := func(b []byte) []byte { return fmt.Appendf(nil, `"digest":%q,"size":%d`, Digest(b), len(b)) }
+	s.PutManifest("app", "1", bytes.Replace(s.Manifest("app", "1"), said(artifactBlobs[1]), said(blob), 1), sample.ManifestType)
+	return blob
+}
+
+// A registry that mounts nothing is read and written at the same time.
 func TestThroughOneRegistry(t *testing.T) {
 	s := &Registry{NoMount: true}
-	artifact(s, "chart")
-	blob := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
-	s.PutBlob("app", blob)
-	manifest := bytes.Replace(s.Manifest("app", "1"), fmt.Appendf(nil, `"digest":%q,"size":%d`, Digest(artifactBlobs[1]), len(artifactBlobs[1])), fmt.Appendf(nil, `"digest":%q,"size":%d`, Digest(blob), len(blob)), 1)
-	s.PutManifest("app", "1", manifest, sample.ManifestType)
+	blob := large(s)
 	host := "docker://" + serve(t, s)
 	_, err := copyImage(t, image.Options{Retries: -1, IdleTimeout: 10 * time.Second}, host+"/app:1", host+"/other:1")
 	ends(t, err, "")
 	if !bytes.Equal(s.blobs["other@"+Digest(blob)], blob) {
+		t.Error("another blob")
+	}
+}
+
+// A registry that takes no more of a blob is idle, and is sent the blob again.
+func TestTakesNoMore(t *testing.T) {
+	from, over := &Registry{}, make(chan struct{})
+	blob := large(from)
+	to := &Registry{Fault: &Fault{Kind: "patch", After: 1, Times: 1, Do: func(_ http.ResponseWriter, r *http.Request, _ []byte) {
+		_, _ = io.CopyN(io.Discard, r.Body, 1000)
+		<-over
+	}}}
+	src, dst := "docker://"+serve(t, from)+"/app:1", "docker://"+serve(t, to)+"/app:1"
+	t.Cleanup(func() { close(over) }) // before the registry is waited for
+	_, err := copyImage(t, image.Options{IdleTimeout: 300 * time.Millisecond, Retries: 9}, src, dst)
+	ends(t, err, "")
+	if !bytes.Equal(to.blobs["app@"+Digest(blob)], blob) {
 		t.Error("another blob")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -94,6 +95,36 @@ func TestCertificates(t *testing.T) {
 				t.Errorf("%+v", asked)
 			}
 		})
+	}
+}
+
+// dropping is a listener that does not keep its first connections.
+type dropping struct {
+	net.Listener
+	first int
+}
+
+func (d *dropping) Accept() (net.Conn, error) {
+	conn, err := d.Listener.Accept()
+	for ; err == nil && d.first > 0; d.first-- {
+		_ = conn.Close()
+		conn, err = d.Listener.Accept()
+	}
+	return conn, err
+}
+
+// A registry that does not keep the first connection is asked again, and not left for speaking TLS.
+func TestDropped(t *testing.T) {
+	for _, start := range []func(*httptest.Server){(*httptest.Server).Start, (*httptest.Server).StartTLS} {
+		server := httptest.NewUnstartedServer(full())
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		server.Listener = &dropping{server.Listener, 1}
+		start(server)
+		_, host, _ := strings.Cut(server.URL, "//")
+		_, err := copyImage(t, image.Options{}, "docker://"+host+"/app:1", "dir:"+t.TempDir()+"/x")
+		server.CloseClientConnections()
+		server.Close()
+		ends(t, err, "")
 	}
 }
 
