@@ -26,8 +26,7 @@ func Classify(err error) error {
 		return kimg.Errorf(kimg.ErrAuth, "", "the answer of the server for tokens is none") // the library shows how it begins: with a token
 	}
 	class := classOf(err)
-	var at *url.Error
-	if errors.As(err, &at) {
+	if at := new(url.Error); errors.As(err, &at) {
 		if address, query, _ := strings.Cut(at.URL, "?"); query != "" {
 			err = discreet{err, at.URL, address}
 		}
