@@ -13,11 +13,15 @@ import (
 // B9: the files with logins are those of podman, in its order: the first that knows the registry counts. What Docker's names as its
 // credsStore is not asked, but what registries.conf names is.
 func TestAuthFiles(t *testing.T) {
-	dir := t.TempDir()
-	t.Setenv("HOME", dir+"/home")
-	t.Setenv("XDG_RUNTIME_DIR", dir)
-	t.Setenv("XDG_CONFIG_HOME", dir+"/config")
-	t.Setenv("DOCKER_CONFIG", "")
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	t.Cleanup(func() {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	s := full()
 	s.User = "me:secret"

@@ -3,6 +3,8 @@ package faults
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -25,7 +27,23 @@ import (
 )
 
 // What any scenario leaves open, running or in the temporary directory is a failure.
-func TestMain(m *testing.M) { os.Exit(asroot.Run(m)) }
+func TestMain(m *testing.M) { os.Exit(asroot.Run(atHome{m})) }
+
+// atHome runs the tests in an empty home. It is the same for all of them, because the libraries ask for it once.
+type atHome struct{ *testing.M }
+
+func (a atHome) Run() int {
+	dir, err := os.MkdirTemp("", "")
+	for name, path := range map[string]string{"HOME": dir + "/home", "XDG_RUNTIME_DIR": dir, "XDG_CONFIG_HOME": dir + "/config", "DOCKER_CONFIG": ""} {
+		err = errors.Join(err, os.Setenv(name, path))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	return a.M.Run()
+}
 
 // P12: whatever a registry is asked for when a copy is interrupted, it ends at once and leaves nothing.
 func TestCancelPhases(t *testing.T) {
