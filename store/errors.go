@@ -72,6 +72,15 @@ type panicked struct{ err error }
 func (p *panicked) Error() string { return p.err.Error() }
 func (p *panicked) Unwrap() error { return p.err }
 
+// Guarded calls fn, in a goroutine of a stage function, and turns a panic into an error. The library may hold its locks ever after: nobody
+// may wait for what else uses the store, and [Store.Change] leaves it to the next [Open] to clean up when the stage function returns the
+// error.
+func Guarded(fn func() error) (panics bool, err error) {
+	var p *panicked
+	err = guarded("", fn)
+	return errors.As(err, &p), err
+}
+
 // guarded calls fn and turns a panic into an error that is a [panicked]. The library panics when it cannot open a lock file:
 // on a read-only file system, without permission, without file descriptors.
 func guarded(object string, fn func() error) (err error) {

@@ -161,7 +161,7 @@ var ceilings = map[string]int{
 	"store/storetest":  420,
 	"store/layout":     1028,
 	"store/archive":    1693,
-	"store/transfer":   898,
+	"store/transfer":   910,
 	"store/userns":     1800,
 	"commit":           2535,
 	"cmd":              6300,

@@ -102,7 +102,7 @@ type pipeline struct {
 	mu     sync.Mutex // held while Progress is called
 }
 
-// fetch prepares layers, side by side. The first failure stops the others and is returned.
+// fetch prepares layers, side by side. The first failure stops the others, and is returned when they have ended; a panic at once.
 func (p *pipeline) fetch(ctx context.Context, todo []int) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -110,8 +110,9 @@ func (p *pipeline) fetch(ctx context.Context, todo []int) error {
 	if jobs <= 0 {
 		jobs = runtime.GOMAXPROCS(0)
 	}
-	slots := make(chan struct{}, jobs)
+	slots, broken := make(chan struct{}, jobs), make(chan struct{})
 	var wg sync.WaitGroup
+	var once sync.Once
 	for _, i := range todo {
 		if ctx.Err() != nil {
 			break
@@ -123,32 +124,42 @@ func (p *pipeline) fetch(ctx context.Context, todo []int) error {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := p.layer(ctx, i); err != nil {
+			panicked, err := p.layer(ctx, i)
+			if err != nil {
 				stop(kimg.Wrap(fmt.Sprintf("layers[%d]", i), err)) // only the first cause counts
+			}
+			if panicked {
+				once.Do(func() { close(broken) })
 			}
 		})
 	}
-	wg.Wait()
+	ended := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-broken: // the others may wait for ever
+	}
 	return context.Cause(ctx)
 }
 
 // layer fetches and prepares one layer, and tells about it.
-func (p *pipeline) layer(ctx context.Context, i int) (err error) {
-	l := p.layers[i]
+func (p *pipeline) layer(ctx context.Context, i int) (panicked bool, err error) {
+	l, d := p.layers[i], &p.done[i]
 	e := NewMeter(Event{Layer: i, Digest: l.Digest, Size: l.Size, Start: time.Now()}, p.tell)
-	defer func() {
-		if v := recover(); v != nil { // in a goroutine it would end the program
-			err = kimg.Errorf(kimg.ErrInternal, "", "%v", v)
+	panicked, err = store.Guarded(func() error {
+		if err := p.prepare(ctx, l, e, d); err != nil || !p.o.Recipes || d.kept == nil {
+			return err
 		}
-		e.End(err)
-	}()
-	if err = p.prepare(ctx, l, e, &p.done[i]); err == nil && p.o.Recipes && p.done[i].kept != nil {
-		err = p.done[i].kept.FindRecipe(ctx, 1)
-	}
+		return d.kept.FindRecipe(ctx, 1)
+	})
+	e.End(err)
 	if err == nil {
-		p.o.Logger.DebugContext(ctx, "layer unpacked", "digest", l.Digest, "diffid", p.done[i].DiffID, "bytes", p.done[i].Size, "took", time.Since(e.now.Start))
+		p.o.Logger.DebugContext(ctx, "layer unpacked", "digest", l.Digest, "diffid", d.DiffID, "bytes", d.Size, "took", time.Since(e.now.Start))
 	}
-	return err
+	return panicked, err
 }
 
 // prepare reads the blob once: verified, decompressed, hashed and unpacked, and kept if need be.

@@ -31,8 +31,12 @@ import (
 	"github.com/kimg/kimg/tests/asroot"
 )
 
-// envChild makes this test binary pull a layout into a store: the directory that has the store, and the layout, on two lines.
-const envChild = "KIMG_TRANSFER_CHILD"
+// envChild makes this test binary pull a layout into a store: the directory that has the store, and the layout, on two lines. With
+// envBreak nobody can take the store's lock any more when the first layer is opened.
+const (
+	envChild = "KIMG_TRANSFER_CHILD"
+	envBreak = "KIMG_TRANSFER_BREAK"
+)
 
 func TestMain(m *testing.M) {
 	asroot.Enter()
@@ -57,8 +61,41 @@ func child(at, dir string, _ bool) error {
 		return err
 	}
 	defer src.Close()
-	_, err = transfer.Pull(context.Background(), st, src, transfer.PullOptions{Names: []string{"same"}})
+	_, err = transfer.Pull(context.Background(), st, breaking{src, at + "/root/storage.lock"}, transfer.PullOptions{Names: []string{"same"}, Options: transfer.Options{Jobs: 3}})
 	return err
+}
+
+// breaking puts something else in the place of a lock file, when that is wanted.
+type breaking struct {
+	transfer.Source
+	lock string
+}
+
+func (b breaking) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
+	r, size, err := b.Source.Blob(ctx, d)
+	if os.Getenv(envBreak) != "" && size > 4096 { // no configuration
+		_ = os.Remove(b.lock)
+		_ = os.Mkdir(b.lock, 0o700)
+	}
+	return r, size, err
+}
+
+// TestPanicIsNotWaitedFor: the library panics where it cannot take a lock, on a disk that became read-only. Whatever waits for its locks
+// then waits for ever; the pull ends.
+func TestPanicIsNotWaitedFor(t *testing.T) {
+	img := testimage.NewImage(23, testimage.ImageOptions{Layers: 5, Change: func(c map[string]any) { c["architecture"] = runtime.GOARCH }})
+	dir := t.TempDir()
+	must(t, img.WriteOCI(dir, "a"))
+	st := newStore(t, "overlay")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), envChild+"="+st.root+"\n"+dir, envBreak+"=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil || ctx.Err() != nil || !strings.Contains(string(out), "is a directory") {
+		t.Errorf("%v: %s", err, out)
+	}
+	must(t, os.Remove(st.root+"/root/storage.lock"))
 }
 
 func must(t testing.TB, err error) {
