@@ -165,7 +165,7 @@ var ceilings = map[string]int{
 	"store/userns":     1800,
 	"commit":           2535,
 	"cmd":              6300,
-	"internal":         3870,
+	"internal":         3910,
 }
 
 // TestSize counts the lines of code that are not tests: no comments, no blank lines. Files of every platform count.

@@ -4,6 +4,7 @@
 package referrers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -278,7 +279,10 @@ func (c *Client) logIn(ctx context.Context, res *http.Response) error {
 		return err
 	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
+	switch busy := answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode/100 == 5; {
+	case busy:
+		return refused(answer)
+	case answer.StatusCode != http.StatusOK:
 		return kimg.Errorf(kimg.ErrAuth, "referrers", "no token: status %d", answer.StatusCode)
 	}
 	data, err := body(answer, 1<<20)
@@ -290,10 +294,8 @@ func (c *Client) logIn(ctx context.Context, res *http.Response) error {
 		AccessToken string `json:"access_token"`
 	}
 	if err := strict.UnmarshalExact(data, &given); err != nil {
-		return err
+		return kimg.Errorf(kimg.ErrAuth, "referrers", "no token: %w", err)
 	}
-	if c.token = given.Token; c.token == "" {
-		c.token = given.AccessToken
-	}
+	c.token = cmp.Or(given.Token, given.AccessToken)
 	return nil
 }

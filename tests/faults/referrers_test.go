@@ -199,3 +199,32 @@ func TestHostileReferrers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The question what is about an image gets a token of its own: what goes wrong then ends as it does for the library.
+func TestReferrersTokens(t *testing.T) {
+	for _, c := range []scenario{
+		{"status 503 once", Fault{Times: 1, Do: Status(503, "")}, ""},
+		{"status 429 once", Fault{Times: 1, Do: Status(429, "TOOMANYREQUESTS")}, ""},
+		{"status 429 for ever", Fault{Do: Status(429, "TOOMANYREQUESTS")}, kimg.ErrRateLimit},
+		{"status 503 for ever", Fault{Do: Status(503, "")}, kimg.ErrNetwork},
+		{"status 403", Fault{Do: Status(403, "DENIED")}, kimg.ErrAuth},
+		{"cut once", Fault{Times: 1, Do: Cut}, ""},
+		{"half a token", Fault{Do: Other(func([]byte) []byte { return []byte(`{"token":"topsecret`) })}, kimg.ErrAuth},
+		{"no token", Fault{Do: Other(func([]byte) []byte { return []byte("{}") })}, kimg.ErrAuth},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s, to := full(), &Registry{}
+			c.fault.Kind, c.fault.After = "token", 1
+			s.User, s.Token, s.Fault = "me:secret", true, &c.fault
+			o := c.options()
+			o.Referrers, o.Sys = true, system(t)
+			o.Sys.DockerAuthConfig = &types.DockerAuthConfig{Username: "me", Password: "secret"}
+			_, err := copyImage(t, o, "docker://"+serve(t, s)+"/app:1", "docker://"+serve(t, to)+"/app:1")
+			ends(t, err, c.want)
+			if err != nil && (strings.Contains(err.Error(), "secret") || len(to.Names()) > 0) {
+				t.Errorf("%v, and %v", err, to.Names())
+			}
+		})
+	}
+}
