@@ -37,9 +37,9 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	disk := newDevice(t, 4096)
+	disk, run := newDevice(t, 4096), lab.TempDir(t) // which goes after what is unmounted there
 	b := &bench{Store: lab.NewStore(t, disk.dir), disk: disk, reported: map[string]string{}}
-	b.RunRoot = filepath.Join(lab.TempDir(t), "run")
+	b.RunRoot = filepath.Join(run, "run")
 	b.reported["localhost/base:latest"] = b.Kimg("import", lab.SmallBase(t), "localhost/base")
 	return b
 }
