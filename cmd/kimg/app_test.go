@@ -142,6 +142,9 @@ func TestInterruptedBeforeTheProgram(t *testing.T) {
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Errorf("it ran: %v", err)
 	}
+	if err := a.sig.mute(); kimg.ClassOf(err) != kimg.ErrInterrupted { // nor kimg itself in a namespace
+		t.Errorf("%v", err)
+	}
 }
 
 func TestWantsJSON(t *testing.T) {

@@ -25,9 +25,9 @@ type signals struct {
 	cancel context.CancelFunc
 	got    chan os.Signal
 	first  atomic.Int32 // number of the first signal, 0 for none
-	muted  atomic.Bool
 
-	mu    sync.Mutex  // held while a signal is dealt with, and while a program starts
+	mu    sync.Mutex // held while a signal is dealt with, and while a program starts
+	muted bool
 	child *os.Process // the program that gets them
 }
 
@@ -56,7 +56,7 @@ func (s *signals) take(number syscall.Signal) {
 		if number != syscall.SIGINT || !terminal(os.Stdin) {
 			_ = s.child.Signal(number)
 		}
-	case s.muted.Load() || number != syscall.SIGINT && number != syscall.SIGTERM:
+	case s.muted || number != syscall.SIGINT && number != syscall.SIGTERM:
 	case !s.first.CompareAndSwap(0, int32(number)):
 		os.Exit(s.exitCode())
 	default:
@@ -96,8 +96,15 @@ func (s *signals) start(cmd *exec.Cmd) (release func(), err error) {
 	}, nil
 }
 
-// mute leaves signals to whoever else watches them, until the process ends.
-func (s *signals) mute() { s.muted.Store(true) }
+// mute leaves signals to whoever else watches them, until the process ends. After an interrupt it is too late for that: it is the error.
+func (s *signals) mute() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.muted = true; s.first.Load() != 0 {
+		return context.Canceled
+	}
+	return nil
+}
 
 // terminal reports whether a file is a terminal.
 func terminal(f *os.File) bool {

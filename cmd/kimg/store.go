@@ -60,7 +60,9 @@ func (a *app) enter(ns namespace) error {
 	if !userns.Needed() {
 		return nil
 	}
-	a.sig.mute() // the other process undoes its work; this one waits for it
+	if err := a.sig.mute(); err != nil { // the other process undoes its work; this one waits for it
+		return err
+	}
 	code, err := userns.Run(userns.Options{RunRoot: a.flags.runRoot, Keep: bool(ns), Logger: a.log})
 	if err != nil {
 		return err
