@@ -175,7 +175,6 @@ func TestPartialPull(t *testing.T) {
 			want, size := putChunked(t, all, "2", 2, c.lie)
 			server := &bent{Handler: all}
 			h := httptest.NewServer(server)
-			h.Config.ErrorLog = nil
 			t.Cleanup(h.Close)
 			dir, err := os.MkdirTemp("/dev/shm", "kimg-parts-")
 			check(t, err)

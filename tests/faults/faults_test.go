@@ -39,7 +39,6 @@ func full() *Registry {
 func serve(t *testing.T, h http.Handler) string {
 	t.Helper()
 	s := httptest.NewServer(h)
-	s.Config.ErrorLog = nil
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
 	return strings.TrimPrefix(s.URL, "http://")
 }
