@@ -117,7 +117,7 @@ func (o *copyOptions) check() (err error) {
 	}
 	p := &o.options
 	*p = convertimage.Options{
-		Keep: true, Single: !o.all, Referrers: o.all, PreserveDigests: o.preserve, KeepBlobs: o.keep.blobs || o.keep.recipes, Recipes: o.keep.recipes, AdditionalTags: o.tags,
+		Keep: true, Single: !o.all, Referrers: o.all, PreserveDigests: o.preserve, KeepBlobs: o.keep.either(), Recipes: o.keep.recipes, AdditionalTags: o.tags,
 		RemoveSignatures: o.unsigned, Jobs: o.flags.jobs, NoSync: o.flags.noSync, Logger: o.log,
 	}
 	if p.Format, err = formatWord(o.format); err != nil {
@@ -150,6 +150,8 @@ func (k *keepFlags) register(f *pflag.FlagSet, blobs string) {
 	f.BoolVar(&k.blobs, "keep-blobs", false, blobs)
 	f.BoolVar(&k.recipes, "keep-recipes", false, "as --keep-blobs, but only how a blob is made again where that is proven; takes a compression of each layer")
 }
+
+func (k *keepFlags) either() bool { return k.blobs || k.recipes } // recipes are a way to keep blobs
 
 // formatWord finds what a format of images is called.
 func formatWord(word string) (convert.Format, error) {

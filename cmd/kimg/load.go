@@ -58,7 +58,7 @@ func (o *loadOptions) run(ctx context.Context, st *store.Store, _ []string) erro
 	var loaded []convertimage.Loaded
 	err := o.oneStep("load", "", o.progress, o.quiet, func(s *step) (err error) {
 		c := convertimage.New(convertimage.Options{
-			Platform: o.target, Sys: o.systemContext(), KeepBlobs: o.keep.blobs || o.keep.recipes, Recipes: o.keep.recipes, Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
+			Platform: o.target, Sys: o.systemContext(), KeepBlobs: o.keep.either(), Recipes: o.keep.recipes, Jobs: o.flags.jobs, Logger: o.log, Progress: s.layer,
 			Store: func() (*store.Store, error) { return st, nil },
 		})
 		defer c.Close()
