@@ -38,10 +38,10 @@ func TestUsageIsRefusedBeforeAnythingIsOpened(t *testing.T) {
 }
 
 // B9: an ordinary user's logins are looked for where podman keeps them, also when no variable says where that is: after su, and in cron.
+// Root's are where the library looks.
 func TestRuntimeDir(t *testing.T) {
-	testenv.Ordinary(t)
 	dir := fmt.Sprintf("/run/user/%d", os.Geteuid())
-	if _, err := os.Stat(dir); err != nil {
+	if _, err := os.Stat(dir); err != nil || testenv.IsRoot() {
 		dir = ""
 	}
 	for have, want := range map[string]string{"": dir, "/elsewhere": "/elsewhere"} {
